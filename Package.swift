@@ -1,0 +1,83 @@
+// swift-tools-version: 6.2
+import Foundation
+import PackageDescription
+
+/// SwiftPM cannot parse Debian's DPDK .pc files (they use --as-needed and -l:file forms), so the
+/// manifest asks pkg-config itself and hands the words on.
+func pkgConfig(_ arguments: String...) -> [String] {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["pkg-config"] + arguments
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = FileHandle.nullDevice
+    do { try process.run() } catch { fatalError("pkg-config does not run: 'make deps' installs it") }
+    let data = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+        fatalError("pkg-config \(arguments.joined(separator: " ")) failed: 'make deps' installs what is missing")
+    }
+    return String(decoding: data, as: UTF8.self).split(whereSeparator: \.isWhitespace).map(String.init)
+}
+
+let dpdkCompile = pkgConfig("--cflags", "libdpdk")
+let dpdkLink = pkgConfig("--libs", "libdpdk").flatMap { word in
+    word.hasPrefix("-Wl,") ? ["-Xlinker", String(word.dropFirst(4))] : [word]
+}
+let bpfLink = pkgConfig("--libs", "libbpf", "libelf")
+
+/// Every Swift target: Swift 6 mode, strict memory safety, and whole-program inlining across modules,
+/// without which the per-packet accessors of Wire and DPDK stay calls.
+let house: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+    .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
+]
+let dpdkSwift: [SwiftSetting] = house + [.unsafeFlags(dpdkCompile.flatMap { ["-Xcc", $0] })]
+let optimised: [CSetting] = [.unsafeFlags(["-O3", "-Wall", "-Wextra"])]
+
+let package = Package(
+    name: "apus",
+    products: [
+        .executable(name: "apus", targets: ["apus"]),
+        .executable(name: "apusctl", targets: ["apusctl"]),
+        .executable(name: "apus-bench", targets: ["apus-bench"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        // The only C.
+        .target(name: "CChecksum", path: "CShims/CChecksum", cSettings: optimised),
+        .target(name: "CLinux", path: "CShims/CLinux", cSettings: optimised),
+        .target(name: "CBPF", path: "CShims/CBPF", cSettings: optimised,
+                linkerSettings: [.unsafeFlags(bpfLink)]),
+        .target(name: "CDPDK", path: "CShims/CDPDK", cSettings: [.unsafeFlags(dpdkCompile)] + optimised,
+                linkerSettings: [.unsafeFlags(dpdkLink)]),
+
+        .target(name: "Wire", dependencies: ["CChecksum"], swiftSettings: house),
+        .target(name: "EBPF", dependencies: ["CBPF", "Wire"], swiftSettings: house),
+        .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire"], swiftSettings: dpdkSwift),
+        .target(name: "Dataplane", dependencies: ["DPDK", "EBPF", "Wire", "CLinux"], swiftSettings: dpdkSwift),
+        .target(name: "Control",
+                dependencies: ["Dataplane", "DPDK", "EBPF", "CLinux", .product(name: "Logging", package: "swift-log")],
+                swiftSettings: dpdkSwift),
+
+        .executableTarget(name: "apus", dependencies: [
+            "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ], swiftSettings: dpdkSwift),
+        .executableTarget(name: "apusctl", dependencies: [
+            "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ], swiftSettings: dpdkSwift),
+        .executableTarget(name: "apus-bench", dependencies: ["Dataplane", "EBPF", "Wire", "DPDK"], swiftSettings: dpdkSwift),
+
+        .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: house),
+        .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
+        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
+        .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: dpdkSwift),
+    ]
+)
