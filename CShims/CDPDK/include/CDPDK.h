@@ -1,8 +1,157 @@
+// What Swift cannot say to DPDK itself: rte_mbuf is over-aligned and does not import, and most of the
+// fast path is static inline or macros. No policy here. Hot functions are annotated so that Swift's
+// @_noLocks accepts calls to them; nothing in them allocates from the heap or takes a lock.
 #pragma once
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_cycles.h>
 #include <rte_eal.h>
+#include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_dyn.h>
+#include <rte_memcpy.h>
+#include <rte_mempool.h>
+#include <rte_prefetch.h>
+#include <rte_version.h>
+
+#pragma clang assume_nonnull begin
+
 #define APUS_HOT static inline __attribute__((always_inline, swift_attr("@_noLocks")))
-struct rte_mbuf;
+
+// MARK: mbuf fields
+
+// Offset of the checksum state in an mbuf: set once by apus_mbuf_state_register, before any lcore starts.
+extern int apus_mbuf_state_offset;
+// Registers the dynamic field that carries the checksum state. 0, or a negative errno.
+int apus_mbuf_state_register(void);
+
+APUS_HOT uint64_t apus_mbuf_state(const struct rte_mbuf *m) {
+    return *RTE_MBUF_DYNFIELD(m, apus_mbuf_state_offset, const uint64_t *);
+}
+APUS_HOT void apus_mbuf_set_state(struct rte_mbuf *m, uint64_t state) {
+    *RTE_MBUF_DYNFIELD(m, apus_mbuf_state_offset, uint64_t *) = state;
+}
+
+APUS_HOT uint8_t *apus_mbuf_data(const struct rte_mbuf *m) { return rte_pktmbuf_mtod(m, uint8_t *); }
 APUS_HOT uint16_t apus_mbuf_data_length(const struct rte_mbuf *m) { return m->data_len; }
-APUS_HOT uint16_t apus_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **p, uint16_t n) { return rte_eth_rx_burst(port, queue, p, n); }
+APUS_HOT uint32_t apus_mbuf_packet_length(const struct rte_mbuf *m) { return m->pkt_len; }
+APUS_HOT uint16_t apus_mbuf_segment_count(const struct rte_mbuf *m) { return m->nb_segs; }
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_next(const struct rte_mbuf *m) { return m->next; }
+APUS_HOT uint8_t *apus_mbuf_buffer(const struct rte_mbuf *m) { return m->buf_addr; }
+APUS_HOT uint16_t apus_mbuf_buffer_length(const struct rte_mbuf *m) { return m->buf_len; }
+APUS_HOT uint64_t apus_mbuf_flags(const struct rte_mbuf *m) { return m->ol_flags; }
+APUS_HOT uint32_t apus_mbuf_packet_type(const struct rte_mbuf *m) { return m->packet_type; }
+APUS_HOT uint16_t apus_mbuf_segment_size(const struct rte_mbuf *m) { return m->tso_segsz; }
+APUS_HOT uint16_t apus_mbuf_tailroom(const struct rte_mbuf *m) { return rte_pktmbuf_tailroom(m); }
+
+// True if this mbuf's bytes may be written: one reference, and the buffer is its own.
+APUS_HOT bool apus_mbuf_is_exclusive(const struct rte_mbuf *m) {
+    return rte_mbuf_refcnt_read(m) == 1 && RTE_MBUF_DIRECT(m);
+}
+
+// Moves the first segment's window: its data then begins `offset` bytes into the buffer and is `length`
+// long. The caller keeps offset + length within the buffer. Packet length follows.
+APUS_HOT void apus_mbuf_set_window(struct rte_mbuf *m, uint16_t offset, uint16_t length) {
+    m->pkt_len = m->pkt_len - m->data_len + length;
+    m->data_off = offset;
+    m->data_len = length;
+}
+
+// Puts `tail` (its own chain) behind the last segment of `head`. False where the chain would be too long.
+APUS_HOT bool apus_mbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail) {
+    return rte_pktmbuf_chain(head, tail) == 0;
+}
+
+// The flags and lengths a transmitting driver reads. l2 has 7 bits, l3 9, l4 8 (rte_mbuf_core.h).
+APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t l2, uint16_t l3, uint16_t l4,
+                                    uint16_t segment_size) {
+    m->ol_flags = flags;
+    m->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, segment_size, 0, 0, 0);
+}
+
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_allocate(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
+APUS_HOT void apus_mbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
+APUS_HOT void apus_prefetch(const void *address) { rte_prefetch0(address); }
+APUS_HOT void apus_copy(void *to, const void *from, size_t length) { rte_memcpy(to, from, length); }
+
+// MARK: ethdev
+
+APUS_HOT uint16_t apus_eth_receive(uint16_t port, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets,
+                                   uint16_t count) {
+    return rte_eth_rx_burst(port, queue, packets, count);
+}
+APUS_HOT uint16_t apus_eth_transmit(uint16_t port, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets,
+                                    uint16_t count) {
+    return rte_eth_tx_burst(port, queue, packets, count);
+}
+
+// Creates a virtual device and gives its port. 0, or a negative errno.
+int apus_vdev_create(const char *name, const char *arguments, uint16_t *port);
+int apus_vdev_destroy(const char *name);
+
+struct apus_eth_setup {
+    uint64_t receive_offloads, transmit_offloads;
+    uint16_t queues, ring_size;
+    unsigned socket;
+    struct rte_mempool *_Nullable pool;
+};
+// Configures, sets up every queue, starts. Offloads the device does not offer are left out; what was
+// asked for is written back to `setup`. 0, or a negative errno.
+int apus_eth_start(uint16_t port, struct apus_eth_setup *setup);
+int apus_eth_stop_and_close(uint16_t port);
+
+extern const uint64_t apus_receive_checksum_offloads;
+extern const uint64_t apus_receive_lro_offload;
+extern const uint64_t apus_receive_scatter_offload;
+extern const uint64_t apus_transmit_checksum_offloads;
+extern const uint64_t apus_transmit_tso_offload;
+extern const uint64_t apus_transmit_multi_segment_offload;
+
+// What a vhost-user peer negotiated. False before it connected. `features` are virtio bits.
+bool apus_vhost_features(uint16_t port, uint64_t *features);
+
+// MARK: clock, lcores
+
+APUS_HOT uint64_t apus_cycles(void) { return rte_rdtsc(); }
+APUS_HOT void apus_pause(void) { rte_pause(); }
+static inline uint64_t apus_cycles_per_second(void) { return rte_get_tsc_hz(); }
+static inline int apus_errno(void) { return rte_errno; }
+static inline unsigned apus_lcore_main(void) { return rte_get_main_lcore(); }
+static inline unsigned apus_socket_any(void) { return (unsigned)SOCKET_ID_ANY; }
+
+// MARK: counters shared with control: one writer, relaxed, so the bus is never locked
+
+APUS_HOT void apus_counter_add(uint64_t *counter, uint64_t n) {
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+APUS_HOT uint64_t apus_counter_load(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+APUS_HOT bool apus_flag_load(const bool *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
+APUS_HOT void apus_flag_store(bool *flag, bool value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
+
+// MARK: flag words, for the one file of Swift that maps them
+
+#define APUS_FLAG(swift, dpdk) static const uint64_t apus_flag_##swift = dpdk
+APUS_FLAG(rx_l4_mask, RTE_MBUF_F_RX_L4_CKSUM_MASK);
+APUS_FLAG(rx_l4_unknown, RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN);
+APUS_FLAG(rx_l4_bad, RTE_MBUF_F_RX_L4_CKSUM_BAD);
+APUS_FLAG(rx_l4_good, RTE_MBUF_F_RX_L4_CKSUM_GOOD);
+APUS_FLAG(rx_l4_partial, RTE_MBUF_F_RX_L4_CKSUM_NONE);
+APUS_FLAG(rx_lro, RTE_MBUF_F_RX_LRO);
+APUS_FLAG(tx_tcp, RTE_MBUF_F_TX_TCP_CKSUM);
+APUS_FLAG(tx_udp, RTE_MBUF_F_TX_UDP_CKSUM);
+APUS_FLAG(tx_tso, RTE_MBUF_F_TX_TCP_SEG);
+APUS_FLAG(tx_ipv4, RTE_MBUF_F_TX_IPV4);
+APUS_FLAG(tx_ipv6, RTE_MBUF_F_TX_IPV6);
+_Static_assert(RTE_MBUF_F_RX_L4_CKSUM_NONE == (RTE_MBUF_F_RX_L4_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_GOOD),
+               "Linux's CHECKSUM_PARTIAL is both bits");
+_Static_assert(RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN == 0, "no flag means nothing is known");
+
+#pragma clang assume_nonnull end

@@ -1,1 +1,57 @@
+// Linux calls that Swift cannot make: variadic ioctls, macros, netlink messages. No policy.
 #pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#pragma clang assume_nonnull begin
+
+#define APUS_NOLOCKS __attribute__((swift_attr("@_noLocks")))
+
+// struct virtio_net_hdr_mrg_rxbuf (virtio 1.2, 5.1.6), little endian, as a tap with IFF_VNET_HDR speaks it.
+struct apus_vnet_header {
+    uint8_t flags, gso_type;
+    uint16_t header_length, gso_size, csum_start, csum_offset, buffers;
+};
+enum {
+    APUS_VNET_NEEDS_CSUM = 1,
+    APUS_VNET_DATA_VALID = 2,
+    APUS_GSO_NONE = 0,
+    APUS_GSO_TCPV4 = 1,
+    APUS_GSO_UDP = 3,
+    APUS_GSO_TCPV6 = 4,
+    APUS_GSO_ECN = 0x80,
+};
+
+// MARK: tap
+
+// Opens a tap device with a virtio header of 12 bytes, not blocking. `name` (at most 15 characters) may
+// be empty: the kernel then chooses, and the chosen name is written to `chosen` (16 bytes).
+// The file descriptor, or a negative errno.
+int apus_tap_open(const char *name, char *chosen);
+// Tells the kernel that it may hand over unfinished checksums and TCP superframes. 0 or a negative errno.
+int apus_tap_offload(int fd, bool checksum, bool tcp4, bool tcp6);
+// One frame with its header. Bytes including the header, or a negative errno (-EAGAIN: nothing there).
+APUS_NOLOCKS ssize_t apus_readv(int fd, const struct iovec *iov, int count);
+APUS_NOLOCKS ssize_t apus_writev(int fd, const struct iovec *iov, int count);
+
+// MARK: links (rtnetlink)
+
+// Each gives 0 or a negative errno.
+int apus_link_index(const char *name, uint32_t *index);
+int apus_link_set_up(uint32_t index);
+int apus_link_set_mtu(uint32_t index, uint32_t mtu);
+int apus_link_set_gso_max_size(uint32_t index, uint32_t bytes);
+int apus_link_set_netns(uint32_t index, int netns_fd);
+
+// MARK: namespaces, threads
+
+// Enters the network namespace behind `fd` with the calling thread only. 0 or a negative errno.
+int apus_enter_netns(int fd);
+// Opens the calling thread's network namespace. The file descriptor, or a negative errno.
+int apus_current_netns(void);
+
+#pragma clang assume_nonnull end

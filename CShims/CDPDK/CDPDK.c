@@ -1,1 +1,0 @@
-#include "CDPDK.h"

@@ -1,1 +1,0 @@
-int apus_CLinux_placeholder;
