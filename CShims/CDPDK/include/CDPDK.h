@@ -116,6 +116,7 @@ extern const uint64_t apus_transmit_tso_offload;
 extern const uint64_t apus_transmit_multi_segment_offload;
 
 // What a vhost-user peer negotiated. False before it connected. `features` are virtio bits.
+__attribute__((swift_attr("@_noLocks")))
 bool apus_vhost_features(uint16_t port, uint64_t *features);
 
 // MARK: clock, lcores

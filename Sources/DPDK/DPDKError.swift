@@ -1,0 +1,14 @@
+import Glibc
+
+/// What DPDK or the kernel refused, and what an operator can do about it.
+public struct DPDKError: Error, CustomStringConvertible {
+    public let description: String
+
+    /// `status` is an errno, of either sign.
+    init(_ what: String, _ status: Int32, remedy: String? = nil) {
+        let reason = unsafe String(cString: strerror(abs(status)))
+        description = "\(what): \(reason)" + (remedy.map { "; \($0)" } ?? "")
+    }
+
+    init(_ what: String) { description = what }
+}

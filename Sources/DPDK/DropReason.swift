@@ -1,0 +1,46 @@
+/// Why a packet was freed instead of sent. Each has a counter, by port.
+public enum DropReason: UInt8, CaseIterable, Sendable {
+    /// A virtio header whose csum_start or csum_offset points past the packet's end.
+    case badChecksumPlace = 0
+    /// A superframe without an unfinished TCP checksum in its first IP header, or of segment size 0.
+    case badSuperframe
+    /// Larger than a receive buffer.
+    case tooLarge
+    /// The packet pool was empty.
+    case noMemory
+    /// Shorter than an Ethernet header.
+    case tooShort
+    /// Spread over several buffers, and the program was not written for that (section `xdp.frags`).
+    case xdpNotLinear
+    case xdpDrop
+    case xdpAborted
+    /// The program asked for a redirect, which has no target in this version.
+    case xdpRedirect
+    /// The port is in no wire.
+    case noDestination
+    /// A superframe the receiver cannot take, of a kind that software cannot cut without hiding errors.
+    case cannotSegment
+    /// The peer's ring was full, or there is no peer.
+    case transmitFull
+    /// The kernel refused the frame; most often the device is down.
+    case transmitRefused
+
+    /// As the stats socket spells it.
+    public var name: String {
+        switch self {
+        case .badChecksumPlace: "bad_checksum_place"
+        case .badSuperframe: "bad_superframe"
+        case .tooLarge: "too_large"
+        case .noMemory: "no_memory"
+        case .tooShort: "too_short"
+        case .xdpNotLinear: "xdp_not_linear"
+        case .xdpDrop: "xdp_drop"
+        case .xdpAborted: "xdp_aborted"
+        case .xdpRedirect: "xdp_redirect"
+        case .noDestination: "no_destination"
+        case .cannotSegment: "cannot_segment"
+        case .transmitFull: "transmit_full"
+        case .transmitRefused: "transmit_refused"
+        }
+    }
+}

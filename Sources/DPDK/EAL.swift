@@ -1,0 +1,64 @@
+import CDPDK
+import Glibc
+
+/// DPDK's environment: one a process, from start to end.
+public enum EAL {
+    public enum Memory: Equatable, Sendable {
+        case hugepages(megabytes: Int)
+        case normalPages(megabytes: Int)
+    }
+
+    /// - Parameters:
+    ///   - pollingCPUs: a pinned lcore for each.
+    ///   - otherCPUs: where the main thread and the library's own threads float.
+    /// - Throws: what is missing, in one sentence.
+    public static func start(memory: Memory, pollingCPUs: [Int], otherCPUs: [Int]) throws(DPDKError) {
+        // The main lcore gets an id of its own above every polled CPU, and floats.
+        let main = (pollingCPUs.max() ?? 0) + 1
+        let floating = otherCPUs.map(String.init).joined(separator: ",")
+        let lcores = pollingCPUs.map { "\($0)@\($0)" } + ["\(main)@(\(floating))"]
+        var words = ["apus", "--no-pci", "--no-telemetry", "--lcores", lcores.joined(separator: ","),
+                     "--main-lcore", "\(main)", "--log-level", "lib.*:warning", "--log-level", "pmd.*:warning"]
+        switch memory {
+        case .hugepages(let megabytes):
+            // Without single-file segments a virtio-user peer sees more regions than it can map.
+            words += ["-m", "\(megabytes)", "--in-memory", "--single-file-segments"]
+        case .normalPages(let megabytes):
+            words += ["-m", "\(megabytes)", "--no-huge"]
+        }
+        var arguments = unsafe words.map { unsafe strdup($0) }
+        // EAL keeps pointers into the words for the life of the process: they are not freed.
+        let status = unsafe arguments.withUnsafeMutableBufferPointer { unsafe rte_eal_init(Int32($0.count), $0.baseAddress) }
+        guard status >= 0 else {
+            throw DPDKError("DPDK does not start with \(memory)", apus_errno(),
+                            remedy: "run as root; its own words are above")
+        }
+        let registered = apus_mbuf_state_register()
+        guard registered == 0 else { throw DPDKError("DPDK has no room for the checksum state in its mbufs", registered) }
+    }
+
+    /// Call after everything made with it is gone.
+    public static func stop() { rte_eal_cleanup() }
+
+    /// Runs `body` on the lcore pinned to `cpu`; returns at once.
+    /// - Parameter argument: outlives the run.
+    public static func launch(onCPU cpu: Int, _ body: @convention(c) (UnsafeMutableRawPointer?) -> Int32,
+                              _ argument: UnsafeMutableRawPointer) throws(DPDKError) {
+        let status = unsafe rte_eal_remote_launch(body, argument, UInt32(cpu))
+        guard status == 0 else { throw DPDKError("the lcore on CPU \(cpu) does not start", status) }
+    }
+
+    /// Waits until the lcore's body has returned.
+    public static func wait(forCPU cpu: Int) { rte_eal_wait_lcore(UInt32(cpu)) }
+
+    /// Megabytes of free 2 MB hugepages on this host.
+    public static func freeHugepageMegabytes() -> Int {
+        guard let file = unsafe fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "r") else { return 0 }
+        defer { unsafe _ = fclose(file) }
+        var line = [CChar](repeating: 0, count: 32)
+        guard unsafe fgets(&line, 32, file) != nil else { return 0 }
+        return unsafe atoi(line) < 0 ? 0 : Int(unsafe atoi(line)) * 2
+    }
+
+    public static var version: String { unsafe String(cString: rte_version()) }
+}

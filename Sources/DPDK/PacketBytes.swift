@@ -1,0 +1,83 @@
+import CDPDK
+public import Wire
+
+/// Bytes of a packet that may lie in several segments.
+extension Packet {
+    /// The RFC 1071 sum of `count` bytes from `from` on, over all segments and any split between them.
+    ///
+    /// This is the one function that sums whole packets: a uprobe on its symbol counts the full checksums
+    /// that are made in software. The caller keeps `from + count` within the packet.
+    @_noLocks
+    public func fullSum(from: Int, count: Int) -> OnesComplementSum {
+        unsafe OnesComplementSum(raw: apusFullChecksum(mbuf, from, count))
+    }
+
+    /// Copies `count` bytes from `from` on to `target`. The caller keeps them within the packet.
+    @_noLocks
+    public func copyBytes(from: Int, count: Int, to target: UnsafeMutableRawPointer) {
+        var skip = from
+        var done = 0
+        var segment: OpaquePointer? = unsafe mbuf
+        while done < count, let current = unsafe segment {
+            let length = unsafe Int(apus_mbuf_data_length(current))
+            if skip < length {
+                let part = min(length &- skip, count &- done)
+                unsafe apus_copy(target + done, apus_mbuf_data(current) + skip, part)
+                done &+= part
+                skip = 0
+            } else {
+                skip &-= length
+            }
+            unsafe segment = apus_mbuf_next(current)
+        }
+    }
+
+    /// Stores 16 bits in memory order at `at`, which may lie in any segment, even across two.
+    @_noLocks
+    public func store(memoryOrder value: UInt16, at: Int) {
+        if at &+ 2 <= dataLength { return unsafe data.storeMemoryOrder16(value, at) }
+        let bytes = value.littleEndian
+        storeByte(UInt8(truncatingIfNeeded: bytes), at: at)
+        storeByte(UInt8(truncatingIfNeeded: bytes &>> 8), at: at &+ 1)
+    }
+
+    @_noLocks
+    func storeByte(_ value: UInt8, at: Int) {
+        var skip = at
+        var segment: OpaquePointer? = unsafe mbuf
+        while let current = unsafe segment {
+            let length = unsafe Int(apus_mbuf_data_length(current))
+            if skip < length {
+                unsafe apus_mbuf_data(current)[skip] = value
+                return
+            }
+            skip &-= length
+            unsafe segment = apus_mbuf_next(current)
+        }
+    }
+}
+
+/// See ``Packet/fullSum(from:count:)``; a C symbol, so that tracing tools find it by a fixed name.
+@_cdecl("apus_full_checksum") @inline(never) @_noLocks
+public func apusFullChecksum(_ mbuf: OpaquePointer, _ from: Int, _ count: Int) -> UInt64 {
+    var total = OnesComplementSum()
+    var skip = from
+    var left = count
+    var isOdd = false
+    var segment: OpaquePointer? = unsafe mbuf
+    while left > 0, let current = unsafe segment {
+        let length = unsafe Int(apus_mbuf_data_length(current))
+        if skip < length {
+            let part = min(length &- skip, left)
+            let sum = unsafe OnesComplementSum.of(UnsafeRawPointer(apus_mbuf_data(current) + skip), count: part)
+            if isOdd { total.addAtOddPosition(sum) } else { total = total + sum }
+            isOdd = isOdd != (part & 1 == 1)
+            left &-= part
+            skip = 0
+        } else {
+            skip &-= length
+        }
+        unsafe segment = apus_mbuf_next(current)
+    }
+    return UInt64(total.folded)
+}

@@ -1,0 +1,53 @@
+import CDPDK
+import Wire
+
+/// A pool of packet buffers, one size each.
+///
+/// Freed with the value; the caller ends every lcore first.
+@safe public struct PacketPool: ~Copyable {
+    let mempool: OpaquePointer
+    public let name: String
+    /// Buffers in the pool.
+    public let capacity: Int
+
+    /// The largest buffer an mbuf can describe (buf_len has 16 bits).
+    public static var largestRoom: Int { 65_535 }
+
+    /// - Parameters:
+    ///   - room: bytes of one buffer, headroom included; at most ``largestRoom``.
+    ///   - cache: buffers each lcore may keep for itself.
+    public init(name: String, capacity: Int, room: Int, cache: Int) throws(DPDKError) {
+        precondition(room <= Self.largestRoom, "a buffer of \(room) bytes does not fit an mbuf")
+        guard let pool = unsafe rte_pktmbuf_pool_create(name, UInt32(capacity), UInt32(cache), 0, UInt16(room),
+                                                        Int32(bitPattern: apus_socket_any())) else {
+            throw DPDKError("cannot create the packet pool '\(name)' of \(capacity) buffers of \(room) bytes", apus_errno(),
+                            remedy: "lower [apus] memory, or reserve more hugepages")
+        }
+        unsafe mempool = pool
+        self.name = name
+        self.capacity = capacity
+    }
+
+    deinit { unsafe rte_mempool_free(mempool) }
+
+    /// Buffers that are not in the pool now. Exact only while no lcore runs.
+    public var missing: Int { unsafe capacity - Int(rte_mempool_avail_count(mempool)) }
+
+    /// What lcores hold of it.
+    public var allocator: PacketAllocator { unsafe PacketAllocator(mempool: mempool) }
+}
+
+/// Allocates from a ``PacketPool`` that outlives it. Trivial, for lcores.
+@safe public struct PacketAllocator {
+    let mempool: OpaquePointer
+
+    init(mempool: OpaquePointer) { unsafe self.mempool = mempool }
+
+    /// A packet without bytes, state `none`; nil when the pool is empty.
+    @_noLocks public func allocate() -> Packet? {
+        guard let mbuf = unsafe apus_mbuf_allocate(mempool) else { return nil }
+        let packet = unsafe Packet(taking: mbuf)
+        packet.state = .none
+        return packet
+    }
+}

@@ -1,0 +1,58 @@
+import Wire
+
+/// A port's queue on one lcore, whatever drives it: one switch a burst, none a packet.
+///
+/// Trivial: what it points at outlives it.
+@safe public struct PortQueue {
+    @safe private enum Driver {
+        case tap(UnsafeMutablePointer<TapQueue>)
+        case eth(EthQueue)
+        case memory(UnsafeMutablePointer<MemoryQueue>)
+    }
+
+    private let driver: Driver
+
+    public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
+    public init(_ eth: EthQueue) { driver = .eth(eth) }
+    public init(_ memory: UnsafeMutablePointer<MemoryQueue>) { unsafe driver = .memory(memory) }
+
+    /// Fills the empty burst; every packet in it has its state.
+    @_noLocks
+    public func receive(into burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
+        switch driver {
+        case .tap(let queue): unsafe queue.pointee.receive(into: &burst, counters)
+        case .eth(let queue): queue.receive(into: &burst, counters, checksums)
+        case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
+        }
+        for index in 0..<burst.count { checksums.received(burst[index].state) }
+    }
+
+    /// What the peer takes unfinished, asked at burst time.
+    @_noLocks
+    public func capabilities() -> TransmitCapabilities {
+        switch driver {
+        case .tap: .everything
+        case .eth(let queue): queue.capabilities()
+        case .memory(let queue): unsafe queue.pointee.capabilities
+        }
+    }
+
+    /// Last touch before ``transmit(_:_:_:)``; nil where memory was missing.
+    @_noLocks
+    public func prepare(_ packet: consuming Packet, _ memory: PacketAllocator) -> Packet? {
+        switch driver {
+        case .eth(let queue): queue.prepare(packet, memory)
+        case .tap, .memory: packet
+        }
+    }
+
+    /// Sends the burst and empties it; what cannot be sent is dropped and counted.
+    @_noLocks
+    public func transmit(_ burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
+        switch driver {
+        case .tap(let queue): unsafe queue.pointee.transmit(&burst, counters, checksums)
+        case .eth(let queue): queue.transmit(&burst, counters, checksums)
+        case .memory(let queue): unsafe queue.pointee.transmit(&burst, counters, checksums)
+        }
+    }
+}
