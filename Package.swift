@@ -26,6 +26,10 @@ let dpdkLink = pkgConfig("--libs", "libdpdk").flatMap { word in
 }
 let bpfLink = pkgConfig("--libs", "libbpf", "libelf")
 
+/// Builds with bugs planted on purpose (see Dataplane/Planted.swift) live in a folder of their own:
+/// APUS_PLANTED=1 swift build --scratch-path .build-planted
+let isPlanted = ProcessInfo.processInfo.environment["APUS_PLANTED"] == "1"
+
 /// Every Swift target: Swift 6 mode, strict memory safety, and whole-program inlining across modules,
 /// without which the per-packet accessors of Wire and DPDK stay calls.
 let house: [SwiftSetting] = [
@@ -40,7 +44,8 @@ let house: [SwiftSetting] = [
     .unsafeFlags(["-Xllvm", "-sil-disable-pass=performance-diagnostics"], .when(configuration: .debug)),
 ]
 let dpdkSwift: [SwiftSetting] = house + [.unsafeFlags(dpdkCompile.flatMap { ["-Xcc", $0] })]
-let optimised: [CSetting] = [.unsafeFlags(["-O3", "-Wall", "-Wextra"])]
+    + (isPlanted ? [.define("APUS_PLANTED"), .unsafeFlags(["-Xcc", "-DAPUS_PLANTED"])] : [])
+let optimised: [CSetting] = [.unsafeFlags(["-O3", "-Wall", "-Wextra"])] + (isPlanted ? [.define("APUS_PLANTED")] : [])
 
 let package = Package(
     name: "apus",

@@ -33,6 +33,9 @@ public enum EAL {
             throw DPDKError("DPDK does not start with \(memory)", apus_errno(),
                             remedy: "run as root; its own words are above")
         }
+        #if APUS_PLANTED
+        apus_planted_read()
+        #endif
         let registered = apus_mbuf_state_register()
         guard registered == 0 else { throw DPDKError("DPDK has no room for the checksum state in its mbufs", registered) }
     }

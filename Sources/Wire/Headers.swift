@@ -16,7 +16,7 @@ public struct Headers: Equatable {
     public internal(set) var isFragment = false
     /// Options or extension headers that change which destination the checksum covers may be present.
     public internal(set) var hasUncertainPseudoHeader = false
-    /// Bytes from the frame's first to the IP header.
+    /// Bytes from the frame's first to the IP header, or to whatever follows the link layer.
     public internal(set) var l3 = 0
     /// Bytes from the frame's first to the transport header; 0 where there is none.
     public internal(set) var l4 = 0
@@ -62,7 +62,11 @@ extension Headers {
             if type == .ipv6 {
                 return unsafe parseIPv6(frame, l3: at, available: available, length: length, isSuperframe: isSuperframe)
             }
-            guard type.isVLAN, tags < 2 else { return Headers() }
+            guard type.isVLAN, tags < 2 else {
+                var other = Headers()
+                other.l3 = at
+                return other
+            }
             tags &+= 1
             at &+= 2
         }

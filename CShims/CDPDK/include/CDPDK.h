@@ -137,6 +137,13 @@ APUS_HOT uint64_t apus_counter_load(const uint64_t *counter) { return __atomic_l
 APUS_HOT bool apus_flag_load(const bool *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
 APUS_HOT void apus_flag_store(bool *flag, bool value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
 
+#ifdef APUS_PLANTED
+// True if the environment asks for the planted bug; read once, before any lcore starts.
+extern bool apus_planted_seed;
+void apus_planted_read(void);
+APUS_HOT bool apus_planted_wrong_seed(void) { return apus_planted_seed; }
+#endif
+
 // MARK: flag words, for the one file of Swift that maps them
 
 #define APUS_FLAG(swift, dpdk) static const uint64_t apus_flag_##swift = dpdk

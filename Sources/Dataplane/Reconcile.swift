@@ -1,0 +1,212 @@
+import DPDK
+import EBPF
+import Wire
+
+/// Brings a packet's checksum and state in line with what a program did to it: checksum contract,
+/// section 5, for TCP and UDP.
+///
+/// Reads: the packet's arrival state, the effect, the shadow, the final bytes.
+/// Writes: the state, the checksum fields, nothing else.
+struct Reconcile {
+    let counters: ChecksumCounters
+
+    /// The packet's window is already the one the program left.
+    @_noLocks
+    func callAsFunction(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow) {
+        guard effect.wrote, !Self.touchesOnlyAddresses(effect, shadow) else { return }
+        let final = packet.headers()
+        mendIPv4Header(packet, effect, shadow)
+        switch packet.state.kind {
+        case .none, .bad:
+            return
+        case .known, .opaque:
+            packet.state = partial(packet, effect, shadow, final)
+        case .unnecessary:
+            packet.state = unnecessary(packet, effect, shadow, final)
+        }
+        if final.isMalformed, packet.state.kind == .none { counters.worked(.malformed) }
+    }
+
+    /// Only the MAC addresses were written: neither a header's place nor a covered byte can have changed.
+    @_noLocks
+    static func touchesOnlyAddresses(_ effect: Effect, _ shadow: borrowing Shadow) -> Bool {
+        guard effect.writtenFromL3.isEmpty, effect.headDelta == 0, effect.tailDelta == 0, effect.lowestEnd == 0 else {
+            return false
+        }
+        return Int(effect.writtenBelowL3.upper) &+ shadow.headers.l3 <= 12
+    }
+
+    // MARK: IPv4 header
+
+    /// Mends the header checksum where the arrival's was right and the program left it wrong. Any state:
+    /// what was wrong on arrival stays wrong.
+    @_noLocks
+    private func mendIPv4Header(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow) {
+        let old = shadow.headers
+        guard old.network == .ipv4, !old.isMalformed else { return }
+        let oldLength = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(shadow.bytes), at: old.l3, available: shadow.count)
+        let place = old.l3 &- Int(effect.headDelta)
+        let data = unsafe packet.data
+        let length = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(data), at: place, available: packet.dataLength)
+        guard oldLength > 0, length > 0 else { return }
+        guard unsafe OnesComplementSum.of(UnsafeRawPointer(shadow.bytes + old.l3), count: oldLength).isZero else { return }
+        let sum = unsafe OnesComplementSum.of(UnsafeRawPointer(data + place), count: length)
+        guard !sum.isZero else { return }
+        let field = unsafe UnsafeRawPointer(data).memoryOrder16(place &+ 10)
+        unsafe data.storeMemoryOrder16((sum - OnesComplementSum(raw: UInt64(field))).complemented, place &+ 10)
+        counters.worked(.ipHeader)
+    }
+
+    /// 0 where no IPv4 header stands at `at`.
+    @_noLocks
+    private static func ipv4HeaderLength(_ frame: UnsafeRawPointer, at: Int, available: Int) -> Int {
+        guard at >= 0, at &+ 20 <= available else { return 0 }
+        let first = unsafe frame.byte(at)
+        let length = Int(first & 0x0f) &* 4
+        return first &>> 4 == 4 && length >= 20 && at &+ length <= available ? length : 0
+    }
+
+    // MARK: Partial
+
+    @_noLocks
+    private func partial(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
+                         _ final: Headers) -> ChecksumState {
+        let state = packet.state
+        // An opaque one was completed before a program that can write.
+        guard state.kind == .known else { return state }
+        switch place(packet, effect, shadow, final) {
+        case .outermost:
+            return seeded(packet, final)
+        case .enclosed(let inner):
+            guard inner.trailingBytes == 0, packet.length == inner.l4 &+ inner.transportLength else {
+                _ = Completion.seed(packet, inner, counters)
+                Completion.recompute(packet, inner, .xdpWrite, counters)
+                return state.forgotten
+            }
+            _ = Completion.seed(packet, inner, counters)
+            return state.moved(by: inner.l4 &- Int(state.start)).enclosed
+        case .unparsed(let start):
+            return state.moved(by: start &- Int(state.start)).enclosed
+        case .gone:
+            return state.forgotten
+        }
+    }
+
+    /// The new seed, and the state that goes with it.
+    @_noLocks
+    private func seeded(_ packet: borrowing Packet, _ headers: Headers) -> ChecksumState {
+        let state = packet.state
+        if isUDPWithoutChecksum(packet, headers) { return state.forgotten }
+        _ = Completion.seed(packet, headers, counters)
+        let seeded = state.reseeded(start: UInt16(truncatingIfNeeded: headers.l4),
+                                    offset: UInt16(truncatingIfNeeded: headers.checksumOffset))
+        guard state.isSuperframe else { return seeded }
+        guard headers.transportLength &- headers.transportHeaderLength > Int(state.segmentSize) else { return seeded.segmented }
+        return seeded.superframe(headers.network == .ipv6 ? .tcp6 : .tcp4, segmentSize: state.segmentSize,
+                                 congestion: state.hasCongestionBit)
+    }
+
+    /// A zero in a UDP/IPv4 field is a decision of the program, not damage: neither a seed nor a finished
+    /// checksum is zero.
+    @_noLocks
+    private func isUDPWithoutChecksum(_ packet: borrowing Packet, _ headers: Headers) -> Bool {
+        guard headers.transport == .udp, headers.network == .ipv4 else { return false }
+        return unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0
+    }
+
+    // MARK: Verified
+
+    @_noLocks
+    private func unnecessary(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
+                             _ final: Headers) -> ChecksumState {
+        let state = packet.state
+        let found = place(packet, effect, shadow, final)
+        switch found {
+        case .gone:
+            return state.forgotten
+        case .unparsed(let start):
+            return state.moved(by: start &- Int(state.start))
+        case .outermost(let isMoved):
+            if isUDPWithoutChecksum(packet, final) { return state.forgotten }
+            mend(packet, effect, shadow, final, isMoved: isMoved)
+            return state.moved(by: final.l4 &- Int(state.start))
+        case .enclosed(let inner):
+            mend(packet, effect, shadow, inner, isMoved: false)
+            return state.moved(by: inner.l4 &- Int(state.start))
+        }
+    }
+
+    /// Keeps a verified checksum right: by difference where every changed byte has its old one in the shadow,
+    /// else by the full sum.
+    @_noLocks
+    private func mend(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow, _ headers: Headers,
+                      isMoved: Bool) {
+        let old = shadow.headers
+        let isInShadow = effect.tailDelta == 0 && effect.lowestEnd == 0 && !isMoved
+            && (effect.writtenFromL3.isEmpty || old.l3 &+ Int(effect.writtenFromL3.upper) <= shadow.count)
+            && headers.transportLength == old.transportLength
+        guard isInShadow else { return Completion.recompute(packet, headers, .xdpWrite, counters) }
+        let data = unsafe packet.data
+        let count = min(shadow.count &- old.l4, old.transportLength)
+        let before = unsafe old.pseudoHeaderSum(UnsafeRawPointer(shadow.bytes))
+            + OnesComplementSum.of(UnsafeRawPointer(shadow.bytes + old.l4), count: count)
+        let after = unsafe headers.pseudoHeaderSum(UnsafeRawPointer(data))
+            + OnesComplementSum.of(UnsafeRawPointer(data + headers.l4), count: count)
+        let change = after - before
+        counters.worked(.difference)
+        guard !change.isZero else { return }
+        // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
+        let field = unsafe UnsafeRawPointer(data).memoryOrder16(headers.checksumField)
+        let mended = (OnesComplementSum(raw: UInt64(~field)) + change).complemented
+        unsafe data.storeMemoryOrder16(mended == 0 && headers.transport == .udp ? 0xffff : mended, headers.checksumField)
+    }
+
+    // MARK: Where the named header is now
+
+    private enum Place {
+        /// The parser reaches it. `isMoved`: not the same bytes any more, a header of the same kind elsewhere.
+        case outermost(isMoved: Bool)
+        /// Other headers stand around it; its own IP header still leads to it.
+        case enclosed(Headers)
+        /// Its bytes and its pseudo-header are intact, but no header leads to it.
+        case unparsed(start: Int)
+        case gone
+    }
+
+    @_noLocks
+    private func place(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
+                       _ final: Headers) -> Place {
+        let old = shadow.headers
+        guard old.hasKnownChecksum, old.l4 == Int(packet.state.start), !final.isMalformed else { return .gone }
+        let start = old.l4 &- Int(effect.headDelta)
+        let isSameKind = final.hasKnownChecksum && final.transport == old.transport
+        if isSameKind, final.l4 == start { return .outermost(isMoved: false) }
+        guard start >= 0, start &+ old.transportHeaderLength <= packet.dataLength else { return .gone }
+        guard shadow.isIntact(packet, from: old.l4, now: start, length: old.transportHeaderLength) else {
+            return isSameKind ? .outermost(isMoved: true) : .gone
+        }
+        let l3 = old.l3 &- Int(effect.headDelta)
+        if l3 >= 0 {
+            let inner = parse(packet, old.network, l3: l3)
+            if inner.hasKnownChecksum, inner.transport == old.transport, inner.l4 == start { return .enclosed(inner) }
+        }
+        // Addresses, protocol and length decide the pseudo-header: intact from the IP header on.
+        let isPseudoHeaderIntact = shadow.isIntact(packet, from: old.l3, now: l3, length: old.l4 &- old.l3)
+        return isPseudoHeaderIntact && effect.tailDelta == 0 && effect.lowestEnd == 0
+            ? .unparsed(start: start) : .gone
+    }
+
+    @_noLocks
+    private func parse(_ packet: borrowing Packet, _ network: Headers.Network, l3: Int) -> Headers {
+        let data = unsafe UnsafeRawPointer(packet.data)
+        let isSuperframe = packet.state.isSuperframe
+        switch network {
+        case .ipv4:
+            return unsafe .parseIPv4(data, l3: l3, available: packet.dataLength, length: packet.length, isSuperframe: isSuperframe)
+        case .ipv6:
+            return unsafe .parseIPv6(data, l3: l3, available: packet.dataLength, length: packet.length, isSuperframe: isSuperframe)
+        case .other:
+            return Headers()
+        }
+    }
+}
