@@ -16,6 +16,8 @@ struct INI: Sendable, Equatable {
         let name: String?
         let line: Int
         fileprivate(set) var entries: [Entry] = []
+        /// False if a line of it could not be read: it may be the key that seems to be missing.
+        fileprivate(set) var isComplete = true
 
         var title: String { name.map { "\(kind) \($0)" } ?? kind }
     }
@@ -57,7 +59,7 @@ struct INI: Sendable, Equatable {
             if line.isEmpty { return }
             return isHeader ? parseHeader(line, number) : parseEntry(line, number)
         }
-        if isHeader { refuseHeader() }
+        if isHeader { refuseHeader() } else if let current { sections[current].isComplete = false }
         report(number, title, fault.message, fault.remedy)
     }
 
@@ -97,6 +99,7 @@ struct INI: Sendable, Equatable {
 
     private mutating func parseEntry(_ line: ArraySlice<UInt8>, _ number: Int) {
         guard let equals = line.firstIndex(of: UInt8(ascii: "=")) else {
+            if let current { sections[current].isComplete = false }
             return report(number, title, "\(Self.text(line).quoted) is no section, key or comment", "write 'key = value'")
         }
         let key = Self.text(Self.trim(line[..<equals]))

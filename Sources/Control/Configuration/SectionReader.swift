@@ -20,7 +20,7 @@ struct SectionReader {
 
     mutating func require(_ key: String, _ remedy: String) -> String? {
         guard !section.entries.contains(where: { $0.key == key }) else { return entry(key)?.value }
-        report(nil, "has no '\(key)'", remedy)
+        if section.isComplete { report(nil, "has no '\(key)'", remedy) }
         return nil
     }
 

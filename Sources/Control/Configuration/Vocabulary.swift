@@ -13,7 +13,7 @@ struct Vocabulary: Sendable {
 
     func verdict(on word: String) -> Verdict {
         // "map." stands for "map.NAME".
-        func matches(_ entry: String) -> Bool { entry == word || (entry.hasSuffix(".") && word.hasPrefix(entry) && entry != word) }
+        func matches(_ entry: String) -> Bool { entry.hasSuffix(".") ? word.hasPrefix(entry) && word != entry : word == entry }
         if known.contains(where: matches) { return .known }
         return later.contains(where: matches) ? .later : .unknown
     }

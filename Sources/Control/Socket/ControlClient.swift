@@ -15,7 +15,7 @@ public struct ControlClient: ~Copyable {
         self.path = path
         self.timeoutMilliseconds = timeoutMilliseconds
         do {
-            socket = try UnixSocket.connect(path)
+            socket = try UnixSocket.connect(path, timeoutMilliseconds: timeoutMilliseconds)
         } catch {
             let sentence = switch error.code {
             case ENOENT: "There is no socket \(path): start apus, or name its stats-socket with -s."

@@ -79,7 +79,9 @@ final class ControlConnection {
 
     private func enqueue(_ reply: Data) {
         // In JSON a line break between tokens is a blank, and inside a string it cannot stand.
-        output += reply.map { $0 == UInt8(ascii: "\n") ? UInt8(ascii: " ") : $0 } + [UInt8(ascii: "\n")]
+        let newline = UInt8(ascii: "\n")
+        output += reply.contains(newline) ? Data(reply.map { $0 == newline ? UInt8(ascii: " ") : $0 }) : reply
+        output.append(newline)
     }
 
     private func flush() {

@@ -20,9 +20,12 @@ public enum UnixSocket {
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw SocketError(description: "\(path) exists and is no socket; remove it or choose another path")
         }
+        let inUse = SocketError(description: "\(path) is in use by a running program; stop that or choose another path")
         do {
             _ = try connect(path)
         } catch {
+            // EAGAIN: somebody listens, and has more callers than it takes.
+            if error.code == EAGAIN { throw inUse }
             guard error.code == ECONNREFUSED else {
                 throw SocketError(description: "\(path) may be in use (\(SystemError.text(error.code))); remove it or choose another path")
             }
@@ -31,14 +34,29 @@ public enum UnixSocket {
             }
             return
         }
-        throw SocketError(description: "\(path) is in use by a running program; stop that or choose another path")
+        throw inUse
     }
 
     struct ConnectError: Error {
         let code: Int32
     }
 
-    /// A nonblocking connected socket. Connecting never waits: a Unix listener's backlog takes a client or is full.
+    /// A nonblocking connected socket. Where the listener's backlog is full, looks again until the time is over (EAGAIN): such a
+    /// socket cannot be polled for its turn.
+    static func connect(_ path: String, timeoutMilliseconds: Int32) throws(ConnectError) -> Descriptor {
+        let roundMilliseconds: Int32 = 10
+        for _ in 0..<(timeoutMilliseconds / roundMilliseconds) {
+            do {
+                return try connect(path)
+            } catch {
+                guard error.code == EAGAIN else { throw error }
+                usleep(UInt32(roundMilliseconds) * 1000)
+            }
+        }
+        return try connect(path)
+    }
+
+    /// The same at once or not at all.
     static func connect(_ path: String) throws(ConnectError) -> Descriptor {
         guard let socket = make() else { throw ConnectError(code: errno) }
         guard unsafe withAddress(path, { unsafe Glibc.connect(socket.raw, $0, $1) }) == 0 else { throw ConnectError(code: errno) }
