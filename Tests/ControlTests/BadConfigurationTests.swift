@@ -1,0 +1,205 @@
+import Testing
+
+@testable import Control
+
+/// A good file with some lines replaced, and the exact words an operator then reads.
+struct BadConfiguration: Sendable, CustomTestStringConvertible {
+    static let good = [
+        "[apus]", "lcores = 1",
+        "[port a]", "driver = tap", "interface = ta",
+        "[port b]", "driver = vhost-user", "path = /run/b.sock",
+        "[wire w]", "ports = a b",
+        "[xdp x]", "object = x.o", "ports = a b",
+    ]
+
+    let lines: [Int: String]
+    let diagnostics: [String]
+
+    /// `lines` by number from 1; 14 appends.
+    init(_ lines: [Int: String], _ diagnostics: String...) {
+        self.lines = lines
+        self.diagnostics = diagnostics
+    }
+
+    var text: String {
+        (1...14).map { lines[$0] ?? ($0 == 14 ? "" : Self.good[$0 - 1]) }.joined(separator: "\n")
+    }
+
+    var testDescription: String { lines.sorted { $0.key < $1.key }.map { "\($0): \($1)" }.joined(separator: " | ") }
+}
+
+private let sections = "allowed: [apus], [port NAME], [wire NAME], [xdp NAME]"
+private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu"
+private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu"
+private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"
+private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine"
+
+private let syntax: [BadConfiguration] = [
+    .init([1: "[apus", 2: ""], "f:1: '[apus' has no ']'; write [kind name]"),
+    .init([3: "[port a] b"], "f:3: ' b' stands behind ']'; put it on a line of its own"),
+    .init([3: "[port a a]"], "f:3: '[port a a]' is not one or two words; write [kind name]"),
+    .init([14: "[]"], "f:14: '[]' is not one or two words; write [kind name]"),
+    .init([5: "interface ta\ninterface = ta"], "f:5: [port a]: 'interface ta' is no section, key or comment; write 'key = value'"),
+    .init([5: "= 3\ninterface = ta"], "f:5: [port a]: there is no key before '='; write 'key = value'"),
+    .init([5: "inter face = ta\ninterface = ta"], "f:5: [port a]: 'inter face' is not one word; write 'key = value'"),
+    .init([1: "lcores = 1\n[apus]"], "f:1: 'lcores' belongs to no section; put a line such as [apus] above it"),
+    .init([5: "interface = ta\ninterface = tb"], "f:6: [port a] interface: is already set on line 5; remove one of the two"),
+    .init([14: "[port a]\ndriver = tap"], "f:14: [port a]: is already on line 3; merge the two, or give them different names"),
+    .init([14: "[ apus\t]"], "f:14: [apus]: is already on line 1; merge the two, or give them different names"),
+    .init([5: "interface = ta\u{1}"], "f:5: [port a]: the line contains the control byte 1; remove it"),
+    .init([5: "interface = ta\r "], "f:5: [port a]: the line contains the control byte 13; remove it"),
+    .init([5: "#" + String(repeating: "x", count: 4096)], "f:5: [port a]: the line is longer than 4096 bytes; shorten it"),
+]
+
+private let words: [BadConfiguration] = [
+    .init([14: "[prot c]\nx = 1"], "f:14: [prot c]: unknown section; did you mean 'port'? \(sections)"),
+    .init([14: "[logging]"], "f:14: [logging]: unknown section; \(sections)"),
+    .init([14: "[bridge br0]\nports = a b"], "f:14: [bridge br0]: is not in this version; \(sections)"),
+    .init([1: "[apus zero]"], "f:1: [apus zero]: takes no name; write [apus]"),
+    .init([11: "[xdp]"], "f:11: [xdp]: has no name; write [xdp NAME]"),
+    .init([11: "[xdp -x]"], "f:11: [xdp -x]: '-x' is no name; \(name)"),
+    .init([11: "[xdp ö\u{202e}]"], "f:11: [xdp ö\\u{202e}]: 'ö\\u{202e}' is no name; \(name)"),
+    .init([5: "interface = ta\ndrvier = tap"], "f:6: [port a] drvier: unknown key; did you mean 'driver'? \(tapKeys)"),
+    .init([5: "interface = ta\nInterface = tb"], "f:6: [port a] Interface: unknown key; did you mean 'interface'? \(tapKeys)"),
+    .init([5: "interface = ta\ncolour = red"], "f:6: [port a] colour: unknown key; \(tapKeys)"),
+    .init([5: "interface = ta\npath = /x"], "f:6: [port a] path: a tap port has no such key; \(tapKeys)"),
+    .init([8: "path = /run/b.sock\nnetns = n"], "f:9: [port b] netns: a vhost-user port has no such key; \(vhostKeys)"),
+    .init([5: "interface = ta\nvlan = access 10"], "f:6: [port a] vlan: is not in this version; \(tapKeys)"),
+    .init([5: "interface = ta\nrx-checksum = infer"], "f:6: [port a] rx-checksum: is not in this version; \(tapKeys)"),
+    .init([12: "object = x.o\nmap.cfg = cfg.txt"], "f:13: [xdp x] map.cfg: is not in this version; \(xdpKeys)"),
+    .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; \(xdpKeys)"),
+    .init([12: "object = x.o\nsuperframes = whole"], "f:13: [xdp x] superframes: is not in this version; \(xdpKeys)"),
+    .init([12: "object = x.o\nchain = object"], "f:13: [xdp x] chain: is not in this version; \(xdpKeys)"),
+    .init([4: "driver = tun"], "f:4: [port a] driver: unknown value 'tun'; allowed: tap, vhost-user"),
+    .init([7: "driver = vhost"], "f:7: [port b] driver: unknown value 'vhost'; did you mean 'vhost-user'? allowed: tap, vhost-user"),
+    .init([4: "driver = af-xdp"], "f:4: [port a] driver: 'af-xdp' is not in this version; allowed: tap, vhost-user"),
+    .init([12: "object = x.o\nengine = jit"], "f:13: [xdp x] engine: 'jit' is not in this version; allowed: interpreter"),
+    .init([12: "object = x.o\nverify = sandbox"], "f:13: [xdp x] verify: 'sandbox' is not in this version; allowed: kernel"),
+    .init([12: "object = x.o\nchecksum = lasy"],
+          "f:13: [xdp x] checksum: unknown value 'lasy'; did you mean 'lazy'? allowed: lazy, eager, full"),
+    .init([2: "lcores = 1\nidle = sleep"], "f:3: [apus] idle: 'sleep' is not in this version; allowed: spin"),
+    .init([2: "lcores = 1\nhugepages = yes"], "f:3: [apus] hugepages: unknown value 'yes'; allowed: auto, on, off"),
+    .init([8: "path = /run/b.sock\nrole = sever"],
+          "f:9: [port b] role: unknown value 'sever'; did you mean 'server'? allowed: server, client"),
+]
+
+private let values: [BadConfiguration] = [
+    .init([2: "lcores ="], "f:2: [apus] lcores: has no value; give one or remove the line"),
+    .init([2: ""], "f:1: [apus]: has no 'lcores'; name the CPU that polls, such as 'lcores = 1'"),
+    .init([2: "lcores = 1-2"], "f:2: [apus] lcores: 2 polling lcores are not in this version; one polling lcore in this version"),
+    .init([2: "lcores = 9"], "f:2: [apus] lcores: CPU 9 is not available to this process; available: 0-3,6"),
+    .init([2: "lcores = one"], "f:2: [apus] lcores: 'one' is no CPU number or range; write a list such as 1-3,5"),
+    .init([2: "lcores = 1,"], "f:2: [apus] lcores: '' is no CPU number or range; write a list such as 1-3,5"),
+    .init([2: "lcores = 3-1"], "f:2: [apus] lcores: the range '3-1' runs backwards; write a list such as 1-3,5"),
+    .init([2: "lcores = 1,0-2"], "f:2: [apus] lcores: CPU 1 is named twice; write a list such as 1-3,5"),
+    .init([2: "lcores = 99999999999999999999"],
+          "f:2: [apus] lcores: '99999999999999999999' is no CPU number or range; write a list such as 1-3,5"),
+    .init([2: "lcores = 0-9223372036854775807"], "f:2: [apus] lcores: there is no CPU above 8191; write a list such as 1-3,5"),
+    .init([2: "lcores = 1\nname = ../x"], "f:3: [apus] name: '../x' is no name; \(name)"),
+    .init([2: "lcores = 1\nmemory = 12"],
+          "f:3: [apus] memory: '12' is no size from 32M to 1024G; write a number with K, M or G, such as 256M"),
+    .init([2: "lcores = 1\nmemory = 9223372036854775807G"],
+          "f:3: [apus] memory: '9223372036854775807G' is no size from 32M to 1024G; write a number with K, M or G, such as 256M"),
+    .init([2: "lcores = 1\nmemory = 1ß"],
+          "f:3: [apus] memory: '1ß' is no size from 32M to 1024G; write a number with K, M or G, such as 256M"),
+    .init([2: "lcores = 1\nstats-socket = a.sock"],
+          "f:3: [apus] stats-socket: 'a.sock' is not an absolute path of a file; start it with '/', such as /run/apus/apus0.sock"),
+    .init([4: ""], "f:3: [port a]: has no 'driver'; allowed: tap, vhost-user"),
+    .init([5: ""], "f:3: [port a]: has no 'interface'; name the device, such as 'interface = apus-a'"),
+    .init([8: ""], "f:6: [port b]: has no 'path'; name the socket, such as 'path = /run/apus/b.sock'"),
+    .init([5: "interface = abcdefghijklmnop"],
+          "f:5: [port a] interface: 'abcdefghijklmnop' is 16 bytes long; use 1 to 15 of A-Z a-z 0-9 . _ -"),
+    .init([5: "interface = tap%d"], "f:5: [port a] interface: 'tap%d' is no name of an interface; use 1 to 15 of A-Z a-z 0-9 . _ -"),
+    .init([5: "interface = ta\nnetns = /run/n"],
+          "f:6: [port a] netns: '/run/n' is no name of a network namespace; use a name that 'ip netns' lists"),
+    .init([8: "path = b.sock"],
+          "f:8: [port b] path: 'b.sock' is not an absolute path of a file; start it with '/', such as /run/apus/b.sock"),
+    .init([8: "path = /" + String(repeating: "p", count: 107)],
+          "f:8: [port b] path: is 108 bytes long; a socket's path has at most 107"),
+    .init([5: "interface = ta\nqueues = 2"], "f:6: [port a] queues: 2 queues are not in this version; one queue in this version"),
+    .init([5: "interface = ta\nqueues = 0"], "f:6: [port a] queues: '0' is not a number from 1 to 64; write digits only"),
+    .init([5: "interface = ta\nmtu = 67"], "f:6: [port a] mtu: '67' is not a number from 68 to 65521; write digits only"),
+    .init([5: "interface = ta\nmtu = +1500"], "f:6: [port a] mtu: '+1500' is not a number from 68 to 65521; write digits only"),
+    .init([5: "interface = ta\nlcores = 2"], "f:6: [port a] lcores: 2 is not among the lcores of [apus]; allowed: 1"),
+    .init([12: "object = x.o\nprogram = a b"],
+          "f:13: [xdp x] program: 'a b' is not one word; one program a section; name a second [xdp] section for another"),
+]
+
+private let references: [BadConfiguration] = [
+    .init([1: "", 2: ""], "f:1: [apus]: is missing; add [apus] with 'lcores = N'"),
+    .init(Dictionary(uniqueKeysWithValues: (3...13).map { ($0, "") }),
+          "f:1: [port NAME]: is missing; add two ports and a [wire NAME] that joins them"),
+    .init([9: "", 10: ""],
+          // Without its header the wire's key falls to the port above.
+          "f:3: [port a]: port a is in no [wire]; add a [wire NAME] with 'ports = a OTHER'",
+          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'"),
+    .init([10: ""],
+          "f:3: [port a]: port a is in no [wire]; add a [wire NAME] with 'ports = a OTHER'",
+          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'",
+          "f:9: [wire w]: has no 'ports'; write 'ports = A B'"),
+    .init([14: "[port c]\ndriver = tap\ninterface = tc"],
+          "f:14: [port c]: port c is in no [wire]; add a [wire NAME] with 'ports = c OTHER'"),
+    .init([10: "ports = a a"],
+          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'",
+          "f:10: [wire w] ports: 'a' is named twice; name it once",
+          "f:10: [wire w] ports: a wire joins two different ports, not 1; write 'ports = A B'"),
+    .init([10: "ports = a b c"],
+          "f:10: [wire w] ports: there is no port 'c'; allowed: a, b",
+          "f:10: [wire w] ports: a wire joins two different ports, not 3; write 'ports = A B'"),
+    .init([14: "[wire v]\nports = b a"],
+          "f:15: [wire v] ports: port b is already in [wire w]; a port is in one [wire] only",
+          "f:15: [wire v] ports: port a is already in [wire w]; a port is in one [wire] only"),
+    .init([3: "[port left]", 10: "ports = lefd b", 13: "ports = left"],
+          "f:3: [port left]: port left is in no [wire]; add a [wire NAME] with 'ports = left OTHER'",
+          "f:10: [wire w] ports: there is no port 'lefd'; did you mean 'left'? allowed: left, b"),
+    .init([13: "ports = a, b"], "f:13: [xdp x] ports: there is no port 'a,'; did you mean 'a'? allowed: a, b"),
+    .init([13: ""], "f:11: [xdp x]: has no 'ports'; name the ports the program runs on"),
+    .init([12: ""], "f:11: [xdp x]: has no 'object'; name the file, such as 'object = count.o'"),
+    .init([14: "[xdp y]\nobject = y.o\nports = b"],
+          "f:16: [xdp y] ports: port b already has [xdp x], and chains are not in this version; one [xdp] a port in this version"),
+    .init([7: "driver = tap", 8: "interface = ta"],
+          "f:8: [port b] interface: 'ta' is already the interface of [port a]; give each port its own"),
+    .init([4: "driver = vhost-user", 5: "path = /run//./b.sock"],
+          "f:8: [port b] path: '/run/b.sock' is already the socket of [port a]; give each its own"),
+    .init([8: "path = /run/apus/apus0.sock"],
+          "f:8: [port b] path: '/run/apus/apus0.sock' is already the socket of [apus]; give each its own"),
+    // Everything at once, in the order of the file.
+    .init([2: "lcores = 9", 4: "driver = taap", 8: "path = /run/b.sock\nmtu = many", 12: "objekt = x.o"],
+          "f:2: [apus] lcores: CPU 9 is not available to this process; available: 0-3,6",
+          "f:4: [port a] driver: unknown value 'taap'; did you mean 'tap'? allowed: tap, vhost-user",
+          "f:9: [port b] mtu: 'many' is not a number from 68 to 65521; write digits only",
+          "f:12: [xdp x]: has no 'object'; name the file, such as 'object = count.o'",
+          "f:13: [xdp x] objekt: unknown key; did you mean 'object'? \(xdpKeys)"),
+]
+
+@Suite struct BadConfigurationTests {
+    static let availableCPUs: Set<Int> = [0, 1, 2, 3, 6]
+
+    @Test func theUnchangedFileIsGood() throws {
+        _ = try Configuration.load(text: BadConfiguration([:]).text, source: "f", availableCPUs: Self.availableCPUs)
+    }
+
+    @Test(arguments: syntax + words + values + references)
+    func isRefused(_ bad: BadConfiguration) {
+        let error = #expect(throws: ConfigurationErrors.self) {
+            try Configuration.load(text: bad.text, source: "f", availableCPUs: Self.availableCPUs)
+        }
+        #expect(error?.diagnostics.map(\.description) == bad.diagnostics)
+    }
+
+    @Test func bytesThatAreNoTextAreRefused() {
+        let bytes = Array("[apus]\n".utf8) + [0xC3, 0x28, 0x0A] + Array("lcores = 1".utf8)
+        let ini = INI(parsing: bytes, source: "f")
+        #expect(ini.diagnostics.map(\.description) == ["f:2: [apus]: the line is not UTF-8; save the file as UTF-8"])
+        #expect(ini.sections.first?.entries.map(\.value) == ["1"])
+    }
+
+    @Test func aFileThatCannotBeReadIsOneSentence() {
+        for (path, words) in [("/nonexistent/a.ini", "no such file or directory"), ("/", "is a directory")] {
+            let error = #expect(throws: ConfigurationErrors.self) { try Configuration.load(path: path, availableCPUs: [0]) }
+            #expect(error?.description == "\(path): cannot be read: \(words); give the path of a configuration file")
+        }
+        let error = #expect(throws: ConfigurationErrors.self) { try Configuration.load(path: "/dev/zero", availableCPUs: [0]) }
+        #expect(error?.description == "/dev/zero: is longer than 1048576 bytes; give a configuration file")
+    }
+}
