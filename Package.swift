@@ -71,21 +71,24 @@ let package = Package(
         .target(name: "EBPF", dependencies: ["CBPF", "Wire"], swiftSettings: house),
         .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire"], swiftSettings: dpdkSwift),
         .target(name: "Dataplane", dependencies: ["DPDK", "EBPF", "Wire", "CLinux"], swiftSettings: dpdkSwift),
-        .target(name: "Control",
-                dependencies: ["Dataplane", "DPDK", "EBPF", "CLinux", .product(name: "Logging", package: "swift-log")],
+        // Configuration, stats and their socket: shared by the daemon and apusctl, which needs no DPDK.
+        .target(name: "Control", swiftSettings: house),
+        .target(name: "Daemon",
+                dependencies: ["Control", "Dataplane", "DPDK", "EBPF", .product(name: "Logging", package: "swift-log")],
                 swiftSettings: dpdkSwift),
 
         .executableTarget(name: "apus", dependencies: [
-            "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            "Control", "Daemon", .product(name: "Logging", package: "swift-log"),
+            .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: dpdkSwift),
         .executableTarget(name: "apusctl", dependencies: [
             "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-        ], swiftSettings: dpdkSwift),
+        ], swiftSettings: house),
         .executableTarget(name: "apus-bench", dependencies: ["Dataplane", "EBPF", "Wire", "DPDK"], swiftSettings: dpdkSwift),
 
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
         .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
-        .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: dpdkSwift),
+        .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ]
 )

@@ -12,3 +12,10 @@ public struct DPDKError: Error, CustomStringConvertible {
 
     init(_ what: String) { description = what }
 }
+
+extension DPDKError {
+    public static func needsHugepages(megabytes: Int, free: Int) -> DPDKError {
+        DPDKError("[apus] hugepages = on needs \(megabytes) MB of free 2 MB hugepages and there are \(free) MB; reserve them with "
+            + "'echo \((megabytes + 1) / 2) > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages', or say hugepages = auto")
+    }
+}

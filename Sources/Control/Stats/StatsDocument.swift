@@ -30,13 +30,16 @@ public struct PortStats: Codable, Sendable, Equatable {
     public var txBytes: UInt64 = 0
     public var rxSuperframes: UInt64 = 0
     public var txSuperframes: UInt64 = 0
+    /// Packets made by cutting superframes on the way out, less the superframes themselves. Over all ports
+    /// always: received + created = transmitted + dropped.
+    public var created: UInt64 = 0
     /// By reason.
     public var drops: [String: UInt64] = [:]
 
     public init() {}
 
     enum CodingKeys: String, CodingKey {
-        case index, drops
+        case index, drops, created
         case rxPackets = "rx_packets", rxBytes = "rx_bytes", txPackets = "tx_packets", txBytes = "tx_bytes"
         case rxSuperframes = "rx_superframes", txSuperframes = "tx_superframes"
     }
