@@ -130,6 +130,23 @@ private final class Peer {
         server.stop()
     }
 
+    @Test func whatASlowReaderHoldsIsBounded() throws {
+        var ends: [Int32] = [-1, -1]
+        #expect(unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
+        let connection = ControlConnection(Descriptor(owning: ends[0])), peer = Descriptor(owning: ends[1])
+        #expect(UnixSocket.makeNonblocking(ends[0]))
+        let replyBytes = 10_000
+        for _ in 0..<200 {
+            _ = unsafe send(peer.raw, "x\n", 2, Int32(MSG_DONTWAIT))
+            if connection.events & Int16(POLLIN) != 0 { connection.receive() }
+            connection.advance { _ in Data(repeating: 0x20, count: replyBytes) }
+            #expect(connection.outputPendingCount <= ControlConnection.outputBytesMax + replyBytes)
+        }
+        #expect(connection.outputPendingCount >= ControlConnection.outputBytesMax)
+        // What waits is the client's own input, in the kernel: the server reads no more of it.
+        #expect(connection.events == Int16(POLLOUT) && !connection.isReady)
+    }
+
     @Test func clientsThatVanishAreForgotten() throws {
         let server = try serve()
         for round in 0..<300 {
