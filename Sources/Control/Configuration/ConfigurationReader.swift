@@ -139,7 +139,8 @@ struct ConfigurationReader {
                 ? [] : existingPorts(reader.words("ports"), &reader)
             for port in existing {
                 if let owner = claim("xdp \(port)", for: "[\(section.title.printable)]") {
-                    reader.report("ports", "port \(port) already has \(owner), and chains are not in this version", "one [xdp] a port in this version")
+                    reader.report("ports", "port \(port) already has \(owner), and chains are not in this version",
+                                  "one [xdp] a port in this version")
                 }
             }
             if let program = XDPConfiguration(reading: &reader, ports: existing, directory: directory) { programs.append(program) }

@@ -55,7 +55,9 @@ public struct ControlClient: ~Copyable {
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
         let received = unsafe chunk.withUnsafeMutableBytes { unsafe recv(socket.raw, $0.baseAddress, $0.count, 0) }
         if received < 0 { return try wait(for: POLLIN) }
-        guard received > 0 else { throw SocketError(description: "The daemon at \(path) closed the connection: it is stopping, or has too many clients.") }
+        guard received > 0 else {
+            throw SocketError(description: "The daemon at \(path) closed the connection: it is stopping, or has too many clients.")
+        }
         input += chunk[..<received]
         guard input.count <= Self.replyBytesMax else { throw SocketError(description: "\(path) gives no end to its reply: is it a stats-socket?") }
     }

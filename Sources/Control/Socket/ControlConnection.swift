@@ -24,7 +24,7 @@ final class ControlConnection {
         self.descriptor = descriptor
     }
 
-    private var outputPendingCount: Int { output.count - outputSentCount }
+    var outputPendingCount: Int { output.count - outputSentCount }
     private var isOutputFull: Bool { outputPendingCount >= Self.outputBytesMax }
     private var hasLine: Bool { input.contains(UInt8(ascii: "\n")) || (hasInputEnded && !input.isEmpty) }
 

@@ -126,7 +126,7 @@ public enum UnixSocket {
         throw SocketError(description: "\(directory) is locked by another program; try again")
     }
 
-    private static func withAddress(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+    static func withAddress(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
         guard path.utf8.count <= pathBytesMax, !path.utf8.contains(0) else {
             errno = ENAMETOOLONG
             return -1
