@@ -65,7 +65,7 @@ public struct EthQueue {
         unsafe head.setWindow(start: head.data, count: headers.l4)
         unsafe apus_copy(head.data, packet.data, headers.l4)
         unsafe packet.setWindow(start: packet.data + headers.l4, count: packet.dataLength &- headers.l4)
-        unsafe _ = apus_mbuf_chain(head.mbuf, packet.release())
+        guard head.chain(packet) else { return nil }
         head.state = state
         StateMapping.setTransmitFlags(head, headers)
         return head

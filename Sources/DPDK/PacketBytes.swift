@@ -41,6 +41,15 @@ extension Packet {
         storeByte(UInt8(truncatingIfNeeded: bytes &>> 8), at: at &+ 1)
     }
 
+    /// Puts `tail` behind this packet's last segment. False, and `tail` freed, where the chain would be too long.
+    @_noLocks
+    public func chain(_ tail: consuming Packet) -> Bool {
+        let mbuf = unsafe tail.release()
+        if unsafe apus_mbuf_chain(self.mbuf, mbuf) { return true }
+        unsafe apus_mbuf_free(mbuf)
+        return false
+    }
+
     @_noLocks
     func storeByte(_ value: UInt8, at: Int) {
         var skip = at

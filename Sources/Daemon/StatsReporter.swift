@@ -39,7 +39,7 @@ extension PortStats {
         txBytes += counters.value(.transmittedBytes)
         rxSuperframes += counters.value(.receivedSuperframes)
         txSuperframes += counters.value(.transmittedSuperframes)
-        created += counters.value(.created)
+        created = (created ?? 0) + counters.value(.created)
         for reason in DropReason.allCases { drops[reason.name, default: 0] += counters.drops(reason) }
     }
 }

@@ -15,7 +15,7 @@ struct Reconcile {
     func callAsFunction(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow) {
         guard effect.wrote, !Self.touchesOnlyAddresses(effect, shadow) else { return }
         let final = packet.headers()
-        mendIPv4Header(packet, effect, shadow)
+        mendIPv4Header(packet, effect, shadow, final)
         switch packet.state.kind {
         case .none, .bad:
             return
@@ -40,12 +40,17 @@ struct Reconcile {
 
     /// Mends the header checksum where the arrival's was right and the program left it wrong. Any state:
     /// what was wrong on arrival stays wrong.
+    ///
+    /// The header is the one that leads to the same transport header, else the one whose bytes stand where the
+    /// arrival's stood.
     @_noLocks
-    private func mendIPv4Header(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow) {
+    private func mendIPv4Header(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
+                                _ final: Headers) {
         let old = shadow.headers
         guard old.network == .ipv4, !old.isMalformed else { return }
         let oldLength = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(shadow.bytes), at: old.l3, available: shadow.count)
-        let place = old.l3 &- Int(effect.headDelta)
+        let leadsToSame = final.network == .ipv4 && final.l4 > 0 && final.l4 == old.l4 &- Int(effect.headDelta)
+        let place = leadsToSame ? final.l3 : old.l3 &- Int(effect.headDelta)
         let data = unsafe packet.data
         let length = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(data), at: place, available: packet.dataLength)
         guard oldLength > 0, length > 0 else { return }

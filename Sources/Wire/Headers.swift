@@ -1,9 +1,9 @@
 /// Where a frame's headers stand, as far as the parser reaches: Ethernet, up to two VLAN tags, IPv4 with
 /// options or plain IPv6, TCP or UDP. Everything else is carried, not understood.
-public struct Headers: Equatable {
-    public enum Network: UInt8 { case other, ipv4, ipv6 }
+public struct Headers: Equatable, Sendable {
+    public enum Network: UInt8, Sendable { case other, ipv4, ipv6 }
 
-    public enum Transport: UInt8 {
+    public enum Transport: UInt8, Sendable {
         /// Not IP, or an IP protocol or extension header the parser does not follow.
         case other
         case tcp, udp

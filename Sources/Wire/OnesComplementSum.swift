@@ -5,7 +5,7 @@ public import CChecksum
 /// numbers that are not bytes of a packet (a length, a protocol) are brought into memory order first.
 ///
 /// 64 bits hold 2^32 unfolded 32-bit words, far more than any packet has.
-public struct OnesComplementSum {
+public struct OnesComplementSum: Sendable {
     public var raw: UInt64
 
     @inlinable public init(raw: UInt64 = 0) { self.raw = raw }
