@@ -1,0 +1,163 @@
+#include "apus_object.h"
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef BPF_F_XDP_HAS_FRAGS
+#define BPF_F_XDP_HAS_FRAGS (1U << 5)   // Linux 5.18
+#endif
+_Static_assert(sizeof(struct bpf_insn) == 8, "instructions are handed to Swift as 8 bytes each");
+
+enum { LOG_BYTES = 4 << 20, MESSAGES_BYTES = 8192 };
+
+struct apus_object {
+    struct bpf_object *object;
+    struct bpf_program *program;
+    enum apus_stage stage;
+    int error;
+    char *log;
+    char messages[MESSAGES_BYTES];
+};
+
+// libbpf prints through one global callback and says nothing about the object at hand; the thread does.
+static __thread struct apus_object *current;
+
+static int capture(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+    if (level != LIBBPF_WARN || !current)
+        return 0;
+    size_t used = strlen(current->messages);
+    return vsnprintf(current->messages + used, MESSAGES_BYTES - used, format, arguments);
+}
+
+static void install_capture(void) { libbpf_set_print(capture); }
+
+static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name, const char *program,
+                          _Bool frags)
+{
+    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name);
+    o->stage = APUS_STAGE_OPEN;
+    o->object = bpf_object__open_mem(bytes, size, &options);
+    if (!o->object) {
+        o->error = -errno;
+        return;
+    }
+    o->stage = APUS_STAGE_FIND;
+    o->program = bpf_object__find_program_by_name(o->object, program);
+    if (!o->program) {
+        o->error = -ENOENT;
+        return;
+    }
+    struct bpf_program *p;
+    bpf_object__for_each_program(p, o->object)
+        bpf_program__set_autoload(p, p == o->program);
+    // A map that asks to be pinned by name would be pinned, or a stranger's reused.
+    struct bpf_map *m;
+    bpf_object__for_each_map(m, o->object)
+        bpf_map__set_pin_path(m, NULL);
+    // libbpf knows only a few spellings of XDP sections; "xdp/name" is not one of them.
+    bpf_program__set_type(o->program, BPF_PROG_TYPE_XDP);
+    bpf_program__set_expected_attach_type(o->program, BPF_XDP);
+    if (frags)
+        bpf_program__set_flags(o->program, bpf_program__flags(o->program) | BPF_F_XDP_HAS_FRAGS);
+    bpf_program__set_log_buf(o->program, o->log, LOG_BYTES);
+    o->stage = APUS_STAGE_LOAD;
+    o->error = bpf_object__load(o->object);
+    if (!o->error)
+        o->stage = APUS_STAGE_DONE;
+}
+
+struct apus_object *apus_object_load(const void *bytes, size_t size, const char *object_name, const char *program,
+                                     _Bool frags)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_capture);
+    struct apus_object *o = calloc(1, sizeof(*o));
+    if (!o)
+        return NULL;
+    o->log = calloc(1, LOG_BYTES);
+    if (!o->log) {
+        free(o);
+        return NULL;
+    }
+    current = o;
+    open_and_load(o, bytes, size, object_name, program, frags);
+    current = NULL;
+    return o;
+}
+
+void apus_object_close(struct apus_object *o)
+{
+    bpf_object__close(o->object);
+    free(o->log);
+    free(o);
+}
+
+enum apus_stage apus_object_stage(const struct apus_object *o) { return o->stage; }
+int apus_object_error(const struct apus_object *o) { return o->error; }
+const char *apus_object_verifier_log(const struct apus_object *o) { return o->log; }
+const char *apus_object_messages(const struct apus_object *o) { return o->messages; }
+int apus_object_program_fd(const struct apus_object *o) { return bpf_program__fd(o->program); }
+
+const void *apus_object_instructions(const struct apus_object *o, size_t *count)
+{
+    *count = bpf_program__insn_cnt(o->program);
+    return bpf_program__insns(o->program);
+}
+
+size_t apus_object_map_count(const struct apus_object *o)
+{
+    size_t count = 0;
+    struct bpf_map *m;
+    bpf_object__for_each_map(m, o->object)
+        count++;
+    return count;
+}
+
+struct apus_map_info apus_object_map(const struct apus_object *o, size_t index)
+{
+    struct bpf_map *m = bpf_object__next_map(o->object, NULL);
+    while (m && index--)
+        m = bpf_object__next_map(o->object, m);
+    if (!m)
+        return (struct apus_map_info){ .name = "", .fd = -1 };
+    return (struct apus_map_info){
+        .name = bpf_map__name(m), .type = bpf_map__type(m), .key_size = bpf_map__key_size(m),
+        .value_size = bpf_map__value_size(m), .max_entries = bpf_map__max_entries(m), .flags = bpf_map__map_flags(m),
+        .fd = bpf_map__fd(m), .internal = bpf_map__is_internal(m),
+    };
+}
+
+int apus_map_lookup(int fd, const void *key, void *value) { return bpf_map_lookup_elem(fd, key, value); }
+int apus_map_update(int fd, const void *key, const void *value, uint64_t flags) { return bpf_map_update_elem(fd, key, value, flags); }
+int apus_map_delete(int fd, const void *key) { return bpf_map_delete_elem(fd, key); }
+int apus_map_next_key(int fd, const void *key, void *next) { return bpf_map_get_next_key(fd, key, next); }
+
+int apus_test_run(int program_fd, const void *in, size_t in_size, void *out, uint32_t *out_size, uint32_t *verdict)
+{
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = (uint32_t)in_size, .data_out = out,
+                .data_size_out = *out_size, .repeat = 1);
+    int error = bpf_prog_test_run_opts(program_fd, &options);
+    *out_size = options.data_size_out;
+    *verdict = options.retval;
+    return error;
+}
+
+int apus_program_load(const void *instructions, size_t count, char *log, uint32_t log_size)
+{
+    LIBBPF_OPTS(bpf_prog_load_opts, options, .log_buf = log, .log_size = log_size, .log_level = 1);
+    log[0] = 0;
+    return bpf_prog_load(BPF_PROG_TYPE_XDP, "apus_test", "GPL", instructions, count, &options);
+}
+
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries)
+{
+    return bpf_map_create(type, NULL, key_size, value_size, max_entries, NULL);
+}
+
+void apus_close(int fd) { close(fd); }

@@ -1,0 +1,52 @@
+#pragma once
+// libbpf 1.1.2, reduced to: have the kernel verify one XDP program of an object, and look at what libbpf
+// made of it. Nothing is attached or pinned; closing the handle leaves nothing behind in the kernel.
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct apus_object apus_object;
+
+// How far apus_object_load() came.
+enum apus_stage {
+    APUS_STAGE_OPEN,    // libbpf could not open the object
+    APUS_STAGE_FIND,    // it has no such program
+    APUS_STAGE_LOAD,    // libbpf could not relocate it, or the kernel refused it
+    APUS_STAGE_DONE,    // loaded: the program was verified
+};
+
+struct apus_map_info {
+    const char *_Nonnull name;  // libbpf's: of a data section it is cut and prefixed with the object's name
+    uint32_t type, key_size, value_size, max_entries, flags;
+    int fd;
+    _Bool internal;             // a data section, not declared in .maps
+};
+
+// Returns NULL only when memory is short. Errors are read from the handle; close it in every case.
+apus_object *_Nullable apus_object_load(const void *_Nonnull bytes, size_t size, const char *_Nonnull object_name,
+                                        const char *_Nonnull program, _Bool frags);
+void apus_object_close(apus_object *_Nonnull object);
+
+enum apus_stage apus_object_stage(const apus_object *_Nonnull object);
+int apus_object_error(const apus_object *_Nonnull object);                          // 0 or -errno
+const char *_Nonnull apus_object_verifier_log(const apus_object *_Nonnull object);  // empty unless the kernel refused
+const char *_Nonnull apus_object_messages(const apus_object *_Nonnull object);      // libbpf's warnings
+
+// The instructions as libbpf relocated and loaded them, 8 bytes each. Only after APUS_STAGE_DONE.
+const void *_Nullable apus_object_instructions(const apus_object *_Nonnull object, size_t *_Nonnull count);
+int apus_object_program_fd(const apus_object *_Nonnull object);
+size_t apus_object_map_count(const apus_object *_Nonnull object);
+struct apus_map_info apus_object_map(const apus_object *_Nonnull object, size_t index);
+
+// Kernel maps, for the tests' comparison. 0 or -errno.
+int apus_map_lookup(int fd, const void *_Nonnull key, void *_Nonnull value);
+int apus_map_update(int fd, const void *_Nonnull key, const void *_Nonnull value, uint64_t flags);
+int apus_map_delete(int fd, const void *_Nonnull key);
+int apus_map_next_key(int fd, const void *_Nullable key, void *_Nonnull next);
+
+// BPF_PROG_TEST_RUN of an XDP program, once. out_size goes in as room and comes out as the packet's size.
+int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void *_Nonnull out,
+                  uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
+// Loads bare instructions as an XDP program without an object, for the tests. fd or -errno.
+int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries);
+void apus_close(int fd);

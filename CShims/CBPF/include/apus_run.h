@@ -1,0 +1,85 @@
+#pragma once
+// Hot: what the engine needs on an lcore and Swift cannot say without a lock, a lazy global or a class.
+// Every function is annotated, so that @_noLocks callers may use it.
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define APUS_HOT __attribute__((swift_attr("@_noLocks")))
+#define APUS_INLINE static inline APUS_HOT
+
+#define APUS_FRAME_BYTES 512    // of each function, RFC 9669 leaves it open, the kernel says 512
+#define APUS_FRAMES_MAX 8       // the kernel's limit on nested calls, main program included
+
+// One run's registers, call stack and stack frames. 4.5 KiB would have to be zeroed for every packet if they
+// were a Swift local; thread-local they are there, and no two lcores share them.
+struct apus_scratch {
+    uint64_t registers[16];     // r0 to r10; [11] holds the immediate of the instruction at hand
+    uint64_t context[8];        // never read: only its address counts, it stands for struct xdp_md
+    uint64_t saved[APUS_FRAMES_MAX][8];
+    uint8_t frames[APUS_FRAMES_MAX][APUS_FRAME_BYTES] __attribute__((aligned(64)));
+};
+_Static_assert(offsetof(struct apus_scratch, frames) % 64 == 0, "frames are cleared in whole cache lines");
+
+struct apus_scratch *_Nonnull apus_scratch(void) APUS_HOT;
+APUS_INLINE uint64_t *_Nonnull apus_scratch_registers(struct apus_scratch *_Nonnull s) { return s->registers; }
+APUS_INLINE uint64_t *_Nonnull apus_scratch_saved(struct apus_scratch *_Nonnull s) { return s->saved[0]; }
+APUS_INLINE uint64_t apus_scratch_context(struct apus_scratch *_Nonnull s) { return (uint64_t)s->context; }
+APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { return (uint64_t)s->frames[0]; }
+
+uint64_t apus_ktime_ns(void) APUS_HOT;      // CLOCK_MONOTONIC, as bpf_ktime_get_ns
+uint32_t apus_cpu(void) APUS_HOT;
+uint32_t apus_random32(void) APUS_HOT;      // not for secrets
+
+// Host memory by address, any alignment. Swift's own loads call into the standard library in debug builds, where
+// @_noLocks is checked too (Swift 6.3).
+#define APUS_MEMORY(type, bits) \
+    APUS_INLINE type apus_load##bits(uint64_t at) { type v; memcpy(&v, (const void *)at, sizeof(v)); return v; } \
+    APUS_INLINE void apus_store##bits(uint64_t at, type v) { memcpy((void *)at, &v, sizeof(v)); }
+APUS_MEMORY(uint8_t, 8)
+APUS_MEMORY(uint16_t, 16)
+APUS_MEMORY(uint32_t, 32)
+APUS_MEMORY(uint64_t, 64)
+APUS_INLINE void *_Nonnull apus_pointer(uint64_t at) { return (void *_Nonnull)at; }
+APUS_INLINE uint32_t *_Nonnull apus_word32(uint64_t at) { return (uint32_t *_Nonnull)at; }
+APUS_INLINE uint64_t *_Nonnull apus_word64(uint64_t at) { return (uint64_t *_Nonnull)at; }
+
+APUS_INLINE void apus_move(void *_Nonnull to, const void *_Nonnull from, size_t n) { memmove(to, from, n); }
+APUS_INLINE void apus_zero(void *_Nonnull at, size_t n) { memset(at, 0, n); }
+APUS_INLINE _Bool apus_equal(const void *_Nonnull a, const void *_Nonnull b, size_t n) { return memcmp(a, b, n) == 0; }
+
+#if defined(__x86_64__)
+#define APUS_PAUSE() __builtin_ia32_pause()
+#else
+#define APUS_PAUSE() __asm__ volatile("yield")
+#endif
+
+// Chains of the hash map: readers follow links while one writer changes them.
+APUS_INLINE uint32_t apus_acquire32(const uint32_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+APUS_INLINE void apus_release32(uint32_t *_Nonnull p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+APUS_INLINE void apus_lock(uint32_t *_Nonnull p) { while (__atomic_exchange_n(p, 1, __ATOMIC_ACQUIRE)) APUS_PAUSE(); }
+APUS_INLINE void apus_unlock(uint32_t *_Nonnull p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE); }
+
+// RFC 9669 section 5.3; all of them return the old value. The kernel promises full ordering.
+#define APUS_ATOMIC(name, type, builtin) \
+    APUS_INLINE type name(type *_Nonnull p, type v) { return builtin(p, v, __ATOMIC_SEQ_CST); }
+APUS_ATOMIC(apus_atomic_add32, uint32_t, __atomic_fetch_add)
+APUS_ATOMIC(apus_atomic_or32, uint32_t, __atomic_fetch_or)
+APUS_ATOMIC(apus_atomic_and32, uint32_t, __atomic_fetch_and)
+APUS_ATOMIC(apus_atomic_xor32, uint32_t, __atomic_fetch_xor)
+APUS_ATOMIC(apus_atomic_xchg32, uint32_t, __atomic_exchange_n)
+APUS_ATOMIC(apus_atomic_add64, uint64_t, __atomic_fetch_add)
+APUS_ATOMIC(apus_atomic_or64, uint64_t, __atomic_fetch_or)
+APUS_ATOMIC(apus_atomic_and64, uint64_t, __atomic_fetch_and)
+APUS_ATOMIC(apus_atomic_xor64, uint64_t, __atomic_fetch_xor)
+APUS_ATOMIC(apus_atomic_xchg64, uint64_t, __atomic_exchange_n)
+APUS_INLINE uint32_t apus_atomic_cas32(uint32_t *_Nonnull p, uint32_t old, uint32_t v)
+{
+    __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return old;
+}
+APUS_INLINE uint64_t apus_atomic_cas64(uint64_t *_Nonnull p, uint64_t old, uint64_t v)
+{
+    __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return old;
+}

@@ -1,0 +1,94 @@
+internal import CBPF
+
+/// How a program's safety is established.
+public enum Verification: String, Sendable {
+    /// The kernel's verifier proves exactly the instructions that will run.
+    case kernel
+    /// No kernel: bounds checks and a budget for loops. Not there yet.
+    case sandbox
+}
+
+/// Has the kernel verify a program through libbpf, and holds libbpf's relocation against Apus's own. The tests keep
+/// it open to run the same program in the kernel.
+@safe struct KernelVerifier: ~Copyable {
+    let handle: OpaquePointer
+
+    /// Loads the object with only this program into the kernel.
+    static func load(_ linked: LinkedProgram, bytes: [UInt8]) throws(LoadError) -> KernelVerifier {
+        let isFragsAware = LoadedProgram.isFragsAware(section: linked.object.sections[linked.program.section].name)
+        let opened = unsafe bytes.withUnsafeBytes { buffer in
+            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, linked.program.name, isFragsAware)
+        }
+        guard let opened = unsafe opened else { throw linked.error(.refused, at: nil, "not enough memory to verify") }
+        let verifier = unsafe KernelVerifier(handle: opened)
+        if let refusal = verifier.refusal(of: linked) { throw refusal }
+        return verifier
+    }
+
+    private init(handle: OpaquePointer) { unsafe self.handle = unsafe handle }
+
+    deinit { unsafe apus_object_close(handle) }
+
+    private func refusal(of linked: LinkedProgram) -> LoadError? {
+        let error = unsafe apus_object_error(handle)
+        if error == 0 { return nil }
+        let log = unsafe KernelVerifier.lastLines(String(cString: apus_object_verifier_log(handle)))
+        let messages = unsafe KernelVerifier.lastLines(String(cString: apus_object_messages(handle)))
+        if error == -1 && log.isEmpty {     // EPERM
+            return linked.error(.notPermitted, at: nil, "this process may not load BPF programs, so the kernel cannot verify: run with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
+        }
+        if !log.isEmpty { return linked.error(.refused, at: nil, "the kernel's verifier refuses it:\n\(log)") }
+        return linked.error(.refused, at: nil, "libbpf cannot load it (error \(-error)):\n\(messages)")
+    }
+
+    /// Throws unless libbpf made the same instructions and the same maps of the object.
+    func compare(_ linked: LinkedProgram) throws(LoadError) {
+        let descriptors = try compareMaps(linked)
+        var count = 0
+        guard let raw = unsafe apus_object_instructions(handle, &count), count == linked.instructions.count else {
+            throw linked.error(.mismatch, at: nil, "libbpf relocated it to \(count) instructions, Apus to \(linked.instructions.count)")
+        }
+        let bytes = unsafe Array(UnsafeRawBufferPointer(start: raw, count: count * 8))
+        let view = ByteView(bytes)
+        var isSecondHalf = false
+        for at in 0..<count {
+            let ours = linked.instructions[at]
+            guard var theirs = try? Instruction(view, at: at * 8) else { continue }
+            let isMap = !isSecondHalf && theirs.isLoadImmediate64
+                && (theirs.source == PseudoSource.mapFD || theirs.source == PseudoSource.mapValue)
+            // Theirs names the map by descriptor, ours by its place.
+            if isMap { theirs.immediate = descriptors.firstIndex(of: theirs.immediate).map(Int32.init) ?? -1 }
+            guard ours == theirs else {
+                throw linked.error(.mismatch, at: at, "libbpf relocated it to \(theirs), Apus to \(ours)")
+            }
+            isSecondHalf = !isSecondHalf && ours.isLoadImmediate64
+        }
+    }
+
+    /// libbpf's descriptors of the maps, in our order.
+    private func compareMaps(_ linked: LinkedProgram) throws(LoadError) -> [Int32] {
+        let count = unsafe apus_object_map_count(handle)
+        guard count == linked.maps.count else {
+            throw linked.error(.mismatch, at: nil, "libbpf reads \(count) maps, Apus \(linked.maps.count)")
+        }
+        var descriptors: [Int32] = []
+        for (index, ours) in linked.maps.enumerated() {
+            let theirs = unsafe apus_object_map(handle, index)
+            let name = unsafe String(cString: theirs.name)
+            // Of a data section libbpf makes up a name, which ends in the section's, cut.
+            guard unsafe theirs.internal == ours.isDataSection, ours.isDataSection || name == ours.name,
+                  unsafe theirs.type == ours.type, unsafe theirs.value_size == ours.valueSize,
+                  unsafe theirs.max_entries == ours.maxEntries, unsafe theirs.key_size == ours.keySize else {
+                throw linked.error(.mismatch, at: nil, "libbpf reads map \(index) as \(name), Apus as \(ours)")
+            }
+            descriptors.append(unsafe theirs.fd)
+        }
+        return descriptors
+    }
+
+    /// Verifiers talk long; the reason stands at the end.
+    private static func lastLines(_ text: String) -> String {
+        let lines = text.split(separator: "\n").filter { !$0.hasPrefix("processed ") }
+        return lines.suffix(8).map { "    \($0)" }.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,140 @@
+/// A program with its subprograms, relocated: what is verified, decoded and run. Loads of map addresses still say
+/// which map they mean by its place in `maps`.
+struct LinkedProgram {
+    let object: ObjectFile
+    let program: ObjectFile.Function
+    fileprivate(set) var instructions: [Instruction]
+    /// Where each instruction comes from: for messages.
+    fileprivate(set) var origins: [(function: ObjectFile.Function, instruction: Int)]
+    let maps: [MapDefinition]
+
+    func source(_ index: Int) -> SourceLine? {
+        guard origins.indices.contains(index) else { return nil }
+        return object.source(origins[index].function, origins[index].instruction)
+    }
+
+    func error(_ kind: LoadError.Kind, at index: Int?, _ message: String) -> LoadError {
+        LoadError(kind, object: object.name, program: program.name, instruction: index, source: index.flatMap(source), message)
+    }
+}
+
+/// Lays a program and the subprograms it reaches out in one array and resolves what refers to maps, data and
+/// subprograms: in the order of libbpf, which puts a subprogram behind everything so far when its first call is met.
+struct Linker {
+    private let object: ObjectFile
+    private var linked: LinkedProgram
+    private var placed: [Int: Int] = [:]    // start of a function in linked, by index in object.functions
+
+    /// The kernel stops at a million; an object that would need more is no program.
+    private static let instructionsMax = 1_000_000
+
+    static func link(_ program: ObjectFile.Function, of object: ObjectFile) throws(LoadError) -> LinkedProgram {
+        var linker = Linker(object: object, linked: LinkedProgram(
+            object: object, program: program, instructions: [], origins: [], maps: object.maps.map(\.definition)))
+        _ = try linker.append(program)
+        return linker.linked
+    }
+
+    private init(object: ObjectFile, linked: LinkedProgram) {
+        self.object = object
+        self.linked = linked
+    }
+
+    /// Where `function` starts in the linked program. Recursion ends because a function is placed before its calls
+    /// are followed; whether it may call itself is for the verifier to say.
+    private mutating func append(_ function: ObjectFile.Function, depth: Int = 0) throws(LoadError) -> Int {
+        guard let key = object.functions.firstIndex(where: { $0.section == function.section && $0.start == function.start })
+        else { return 0 }
+        if let start = placed[key] { return start }
+        let start = linked.instructions.count
+        guard start + function.instructions.count <= Linker.instructionsMax, depth < 512 else {
+            throw linked.error(.unsupported, at: nil, "is too large")
+        }
+        placed[key] = start
+        linked.instructions += function.instructions
+        linked.origins += function.instructions.indices.map { (function, $0) }
+        var index = 0
+        while index < function.instructions.count {
+            let at = start + index
+            if let core = object.coreRelocation(function, index) {
+                throw linked.error(.unsupported, at: at, "CO-RE relocation (kind \(core.kind)) of type \(core.typeName) is not supported yet")
+            }
+            let instruction = function.instructions[index]
+            if instruction.isLoadImmediate64 {
+                guard index + 1 < function.instructions.count else { throw linked.error(.malformed, at: at, "64-bit load is cut off") }
+                try relocateLoad(function, index, at)
+                index += 2
+            } else {
+                if instruction.isCall { try relocateCall(function, index, at, depth) }
+                index += 1
+            }
+        }
+        return start
+    }
+
+    private mutating func relocateCall(_ function: ObjectFile.Function, _ index: Int, _ at: Int, _ depth: Int) throws(LoadError) {
+        let instruction = function.instructions[index]
+        let relocation = object.relocation(section: function.section, instruction: function.start + index)
+        if instruction.source == PseudoSource.kernelFunction {
+            let name = relocation.map { object.symbols[$0.symbol].name } ?? "without a name"
+            throw linked.error(.unsupported, at: at, "kernel function \(name) is not supported yet")
+        }
+        var section = function.section
+        var target = function.start + index + 1 + Int(instruction.immediate)
+        if let relocation {
+            let symbol = object.symbols[relocation.symbol]
+            if symbol.section == 0 {
+                throw linked.error(.unsupported, at: at, "function \(symbol.name) is not in the object: kernel functions are not supported yet")
+            }
+            guard instruction.isLocalCall, relocation.type == 10, symbol.value / 8 <= UInt64(Int32.max) else {
+                throw linked.error(.malformed, at: at, "relocation of type \(relocation.type) does not fit a call")
+            }
+            section = symbol.section
+            target = Int(symbol.value / 8) + 1 + Int(instruction.immediate)
+        } else if !instruction.isLocalCall {
+            return  // a helper: the decoder knows which ones there are
+        }
+        guard let callee = object.function(section: section, start: target) else {
+            throw linked.error(.malformed, at: at, "calls into the middle of nowhere")
+        }
+        let start = try append(callee, depth: depth + 1)
+        linked.instructions[at].immediate = Int32(start - at - 1)
+    }
+
+    private mutating func relocateLoad(_ function: ObjectFile.Function, _ index: Int, _ at: Int) throws(LoadError) {
+        guard let relocation = object.relocation(section: function.section, instruction: function.start + index) else {
+            guard function.instructions[index].source == 0 else {
+                throw linked.error(.malformed, at: at, "refers to a map or function by a number that means nothing in a file")
+            }
+            return
+        }
+        let symbol = object.symbols[relocation.symbol]
+        guard relocation.type == 1 else {
+            throw linked.error(.unsupported, at: at, "relocation of type \(relocation.type) against \(symbol.name) is not supported")
+        }
+        if symbol.section == 0 {
+            throw linked.error(.unsupported, at: at, "external variable \(symbol.name) (.kconfig or ksym) is not supported yet")
+        }
+        if symbol.section < object.sections.count, object.sections[symbol.section].isExecutable {
+            throw linked.error(.unsupported, at: at, "address of function \(symbol.name) (a callback) is not supported yet")
+        }
+        let isDeclared = symbol.section < object.sections.count && object.sections[symbol.section].name == ".maps"
+        guard let map = object.maps.firstIndex(where: {
+            $0.section == symbol.section && ($0.definition.isDataSection || $0.offset == symbol.value)
+        }), object.maps[map].definition.isDataSection != isDeclared else {
+            throw linked.error(.unsupported, at: at, "refers to \(symbol.name), which is neither map nor data")
+        }
+        if let obstacle = object.maps[map].definition.obstacle {
+            throw linked.error(.unsupported, at: at, "map \(object.maps[map].definition.name): \(obstacle)")
+        }
+        if !isDeclared {
+            let offset = Int64(function.instructions[index].immediate) + Int64(clamping: symbol.value)
+            guard offset >= 0, offset < object.maps[map].definition.valueSize else {
+                throw linked.error(.malformed, at: at, "refers to byte \(offset) of \(object.maps[map].definition.name), which is shorter")
+            }
+            linked.instructions[at + 1].immediate = Int32(offset)
+        }
+        linked.instructions[at].source = isDeclared ? PseudoSource.mapFD : PseudoSource.mapValue
+        linked.instructions[at].immediate = Int32(map)
+    }
+}

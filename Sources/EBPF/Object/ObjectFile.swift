@@ -1,0 +1,90 @@
+/// A BPF object: its programs and subprograms, maps, relocations and line information, as the file has them.
+struct ObjectFile {
+    /// A function: an entry program, or a subprogram of `.text`.
+    struct Function {
+        let name: String
+        let section: Int
+        /// Index of its first instruction within the section.
+        let start: Int
+        let instructions: [Instruction]
+    }
+
+    let name: String
+    let sections: [ELFFile.Section]
+    let symbols: [ELFFile.Symbol]
+    let functions: [Function]
+    let maps: [MapDefinitionReader.Placed]
+    let debug: BTFExtension
+    private let relocations: [Int: [Int: ELFFile.Relocation]]   // section, instruction
+
+    init(name: String, bytes: [UInt8]) throws(LoadError) {
+        do {
+            try self.init(name: name, parsing: bytes)
+        } catch {
+            throw LoadError(.malformed, object: name, error.message)
+        }
+    }
+
+    private init(name: String, parsing bytes: [UInt8]) throws(Malformed) {
+        let file = try ELFFile(bytes)
+        self.name = name
+        sections = file.sections
+        symbols = file.symbols
+        let types: BTF?
+        if let section = file.section(named: ".BTF") { types = try BTF(section.data) } else { types = nil }
+        if let types, let section = file.section(named: ".BTF.ext") {
+            debug = try BTFExtension(section.data, types)
+        } else {
+            debug = BTFExtension()
+        }
+        maps = try MapDefinitionReader.read(file, types)
+        functions = try ObjectFile.readFunctions(file)
+        var relocations: [Int: [Int: ELFFile.Relocation]] = [:]
+        for (index, section) in file.sections.enumerated() where section.isExecutable {
+            for relocation in try file.relocations(of: index) {
+                guard relocation.offset % 8 == 0, relocation.offset < section.size else {
+                    throw Malformed("section \(section.name): relocation at \(relocation.offset) hits no instruction")
+                }
+                relocations[index, default: [:]][Int(relocation.offset / 8)] = relocation
+            }
+        }
+        self.relocations = relocations
+    }
+
+    /// XDP entry programs: functions of a section whose name starts with `xdp`.
+    var programs: [Function] { functions.filter { sections[$0.section].name.hasPrefix("xdp") } }
+
+    func relocation(section: Int, instruction: Int) -> ELFFile.Relocation? { relocations[section]?[instruction] }
+
+    func function(section: Int, start: Int) -> Function? {
+        functions.first { $0.section == section && $0.start == start }
+    }
+
+    func source(_ function: Function, _ instruction: Int) -> SourceLine? {
+        debug.source(section: sections[function.section].name, instruction: function.start + instruction)
+    }
+
+    /// The CO-RE relocation of an instruction of `function`, if there is one.
+    func coreRelocation(_ function: Function, _ instruction: Int) -> BTFExtension.CoreRelocation? {
+        debug.relocations[sections[function.section].name]?.first { $0.instruction == function.start + instruction }
+    }
+
+    private static func readFunctions(_ file: ELFFile) throws(Malformed) -> [Function] {
+        var functions: [Function] = []
+        for symbol in file.symbols where symbol.type == ELFFile.Symbol.function && symbol.section != 0 {
+            guard symbol.section < file.sections.count, file.sections[symbol.section].isExecutable else {
+                throw Malformed("function \(symbol.name) lies in no section of code")
+            }
+            let section = file.sections[symbol.section]
+            guard symbol.value % 8 == 0, symbol.size % 8 == 0, symbol.size > 0 else {
+                throw Malformed("function \(symbol.name): not whole instructions")
+            }
+            let code = try section.data.part(symbol.value, symbol.size, "function \(symbol.name)")
+            var instructions: [Instruction] = []
+            for at in stride(from: 0, to: code.count, by: 8) { instructions.append(try Instruction(code, at: at)) }
+            functions.append(Function(name: symbol.name, section: symbol.section, start: Int(symbol.value / 8),
+                                      instructions: instructions))
+        }
+        return functions.sorted { ($0.section, $0.start) < ($1.section, $1.start) }
+    }
+}

@@ -1,0 +1,46 @@
+/// Helpers that belong to no other type.
+enum Helpers {
+    @_noLocks @inline(__always)
+    static func map(_ address: UInt64) -> UnsafeMutablePointer<MapStorage> {
+        unsafe Memory.pointer(address).assumingMemoryBound(to: MapStorage.self)
+    }
+
+    /// `bpf_csum_diff` of Linux 6.13 and later, which folds its result to 16 bits (before, it was the 32-bit sum).
+    @_noLocks
+    static func csumDiff(_ from: UInt64, _ fromSize: UInt64, _ to: UInt64, _ toSize: UInt64, _ seed: UInt64) -> Int64 {
+        let fromCount = UInt32(truncatingIfNeeded: fromSize), toCount = UInt32(truncatingIfNeeded: toSize)
+        if (fromCount | toCount) & 3 != 0 { return -ErrorNumber.invalid }
+        let seed = UInt32(truncatingIfNeeded: seed)
+        let result: UInt32
+        if fromCount != 0 && toCount != 0 {
+            result = add(sum(to, toCount, seed), ~sum(from, fromCount, 0))
+        } else if toCount != 0 {
+            result = sum(to, toCount, seed)
+        } else if fromCount != 0 {
+            result = ~sum(from, fromCount, ~seed)
+        } else {
+            result = seed
+        }
+        let once = (result & 0xffff) &+ (result >> 16)      // at most 0x1_fffe
+        return Int64((once & 0xffff) &+ (once >> 16))
+    }
+
+    /// `csum_partial` over whole 32-bit words, in memory order: zero only if everything is, else 1 to 0xffff_ffff.
+    @_noLocks @inline(__always)
+    private static func sum(_ address: UInt64, _ count: UInt32, _ seed: UInt32) -> UInt32 {
+        var total = UInt64(seed)        // at most 2^32 * 2^30: no overflow
+        var at: UInt64 = 0
+        while at < UInt64(count) {
+            total &+= UInt64(Memory.load32(address &+ at))
+            at &+= 4
+        }
+        return add(UInt32(truncatingIfNeeded: total), UInt32(truncatingIfNeeded: total >> 32))
+    }
+
+    /// `csum_add`: with end-around carry.
+    @_noLocks @inline(__always)
+    private static func add(_ a: UInt32, _ b: UInt32) -> UInt32 {
+        let (sum, carry) = a.addingReportingOverflow(b)
+        return sum &+ (carry ? 1 : 0)
+    }
+}

@@ -1,0 +1,142 @@
+internal import CBPF
+
+/// The packet of one run as addresses, what the run did to it so far, and the helpers that move its ends.
+struct Packet {
+    /// Grown at most this far in front of the arrival: the kernel's 256 bytes of headroom less its own frame record.
+    static var headGrowthMax: UInt64 { 216 }
+    static var ethernetHeader: UInt64 { 14 }
+    static var metadataMax: UInt64 { 255 }    // Linux 6.6; 32 before
+
+    var data, end, meta: UInt64
+    let bufferStart, bufferEnd: UInt64
+    /// Where the arrival's `data`, `dataEnd` and L3 header lie now: they follow when the packet is moved.
+    private var arrivalData, arrivalEnd, arrivalL3: UInt64
+    let isMultiBuffer: Bool
+    var effect = Effect()
+
+    @_noLocks @inline(__always)
+    init(_ context: XDPContext) {
+        data = UInt64(UInt(bitPattern: unsafe context.data))
+        end = UInt64(UInt(bitPattern: unsafe context.dataEnd))
+        meta = UInt64(UInt(bitPattern: unsafe context.dataMeta))
+        bufferStart = UInt64(UInt(bitPattern: unsafe context.bufferStart))
+        bufferEnd = UInt64(UInt(bitPattern: unsafe context.bufferEnd))
+        arrivalData = data
+        arrivalEnd = end
+        arrivalL3 = data &+ UInt64(bitPattern: Int64(context.l3Offset))
+        isMultiBuffer = context.isMultiBuffer
+    }
+
+    /// Called before each store of `size` bytes. Stack, maps and metadata lie outside of the packet's bytes.
+    @_noLocks @inline(__always)
+    mutating func willStore(_ address: UInt64, _ size: UInt64) {
+        if address &- data < end &- data { recordWritten(address, address &+ size) }
+    }
+
+    /// Packets are shorter than 2 GiB, so distances within one fit 32 bits.
+    @_noLocks @inline(__always)
+    private mutating func recordWritten(_ lower: UInt64, _ upper: UInt64) {
+        effect.record(Int32(truncatingIfNeeded: lower &- arrivalL3), Int32(truncatingIfNeeded: upper &- arrivalL3))
+    }
+
+    /// `bpf_xdp_adjust_head`: 0 or a negated error number.
+    @_noLocks
+    mutating func adjustHead(_ argument: UInt64) -> Int64 {
+        let delta = UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: argument)))
+        let metaSize = data &- meta
+        let lowest = Int64(bitPattern: arrivalData &- Packet.headGrowthMax &+ metaSize)
+        let wanted = Int64(bitPattern: data &+ delta)
+        guard wanted >= lowest, wanted <= Int64(bitPattern: end &- Packet.ethernetHeader),
+              makeRoom(UInt64(bitPattern: wanted) &- metaSize) else { return -ErrorNumber.invalid }
+        // The packet may have been moved meanwhile.
+        let new = data &+ delta
+        if metaSize > 0 {
+            unsafe apus_move(Memory.pointer(new &- metaSize), Memory.pointer(meta), Int(metaSize))
+        }
+        if new < data { recordWritten(new, data) }
+        data = new
+        meta = new &- metaSize
+        return 0
+    }
+
+    /// `bpf_xdp_adjust_tail`: 0 or a negated error number. New bytes are zero.
+    @_noLocks
+    mutating func adjustTail(_ argument: UInt64) -> Int64 {
+        // The kernel would work on the last fragment, which is not here.
+        if isMultiBuffer { return -ErrorNumber.notSupported }
+        let delta = Int64(Int32(truncatingIfNeeded: argument))
+        let new = Int64(bitPattern: end) &+ delta
+        guard new <= Int64(bitPattern: bufferEnd), new >= Int64(bitPattern: data &+ Packet.ethernetHeader) else {
+            return -ErrorNumber.invalid
+        }
+        if delta > 0 {
+            unsafe apus_zero(Memory.pointer(end), Int(delta))
+            recordWritten(end, UInt64(bitPattern: new))
+        }
+        end = UInt64(bitPattern: new)
+        effect.lowestEnd = min(effect.lowestEnd, Int32(truncatingIfNeeded: end &- arrivalEnd))
+        return 0
+    }
+
+    /// `bpf_xdp_adjust_meta`: 0 or a negated error number.
+    @_noLocks
+    mutating func adjustMeta(_ argument: UInt64) -> Int64 {
+        let delta = UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: argument)))
+        let wanted = Int64(bitPattern: meta &+ delta)
+        guard wanted >= Int64(bitPattern: arrivalData &- Packet.headGrowthMax), wanted <= Int64(bitPattern: data) else {
+            return -ErrorNumber.invalid
+        }
+        let size = data &- UInt64(bitPattern: wanted)
+        guard size & 3 == 0, size <= Packet.metadataMax else { return -ErrorNumber.noAccess }
+        guard makeRoom(UInt64(bitPattern: wanted)) else { return -ErrorNumber.invalid }
+        meta = meta &+ delta
+        return 0
+    }
+
+    /// Makes `lowest` an address inside the buffer, moving packet and metadata up if need be: as far as the whole
+    /// growth the kernel allows needs, so that it happens once, or as far as the tailroom goes.
+    @_noLocks
+    private mutating func makeRoom(_ lowest: UInt64) -> Bool {
+        if lowest >= bufferStart { return true }
+        let tailroom = bufferEnd &- end
+        let needed = bufferStart &- lowest
+        guard needed <= tailroom else { return false }
+        let generous = bufferStart &+ Packet.headGrowthMax &- arrivalData
+        let shift = min(max(needed, generous), tailroom)
+        unsafe apus_move(Memory.pointer(meta &+ shift), Memory.pointer(meta), Int(end &- meta))
+        data &+= shift
+        end &+= shift
+        meta &+= shift
+        arrivalData &+= shift
+        arrivalEnd &+= shift
+        arrivalL3 &+= shift
+        effect.moved = true
+        return true
+    }
+
+    /// A load from `struct xdp_md` at `offset`: 32-bit fields to the program, whole pointers to us, as after the
+    /// kernel's rewriting.
+    @_noLocks
+    func field(_ offset: UInt64, _ context: XDPContext) -> UInt64 {
+        switch offset {
+        case 0: data
+        case 4: end
+        case 8: meta
+        case 12: UInt64(context.ingressIndex)
+        case 16: UInt64(context.rxQueue)
+        default: 0      // egress_ifindex: only programs in a device map have one
+        }
+    }
+
+    /// The run is over: writes the ends back and says what happened in total.
+    @_noLocks @inline(__always)
+    mutating func finished(_ context: inout XDPContext, _ verdict: XDPVerdict) -> Effect {
+        unsafe context.data = Memory.pointer(data)
+        unsafe context.dataEnd = Memory.pointer(end)
+        unsafe context.dataMeta = Memory.pointer(meta)
+        effect.headDelta = Int32(truncatingIfNeeded: data &- arrivalData)
+        effect.tailDelta = Int32(truncatingIfNeeded: end &- arrivalEnd)
+        effect.verdict = verdict
+        return effect
+    }
+}

@@ -1,0 +1,113 @@
+import Testing
+
+@testable import EBPF
+
+/// The project's four programs: the interpreter against the kernel on the same packets, and against hand-written bytes.
+@Suite struct ProgramTests {
+    static let names = ["count", "macswap", "nat", "nat_wrong"]
+
+    /// Verdict and bytes of every packet, map contents now and then; and each changed byte within the reported ranges.
+    @Test(arguments: names) func equalsTheKernel(_ name: String) throws {
+        let path = try Objects.program(name)
+        let program = try ProgramLoader.load(object: path, program: nil, verify: .kernel)
+        let kernel = try KernelTwin(object: path)
+        var traffic = Traffic(seed: 42)
+        var written = 0
+        for number in 1...6000 {
+            let (packet, l3Offset) = traffic.next()
+            var bench = Bench()
+            bench.l3Offset = l3Offset
+            let ours = unsafe bench.run(program.interpreter, packet)
+            let theirs = kernel.run(packet)
+            try #require(ours.outcome == theirs, "packet \(number): \(packet)")
+            try #require(isCovered(packet, ours.bytes, ours.effect, l3Offset), "packet \(number): \(ours.effect) \(packet)")
+            try #require(ours.effect.headDelta == 0 && ours.effect.tailDelta == 0 && ours.effect.lowestEnd == 0)
+            if ours.effect.wrote { written += 1 }
+            if number % 2000 == 0 {
+                for map in program.maps where !map.definition.isDataSection {
+                    try #require(map.contents == kernel.entries(map.name), "\(map.name) after packet \(number)")
+                }
+            }
+        }
+        #expect(name == "count" ? written == 0 : written > 1000)
+        #expect(program.maps.contains { $0.contents.count > 200 } || name == "macswap")
+    }
+
+    /// Every byte that differs lies inside the reported ranges.
+    private func isCovered(_ before: [UInt8], _ after: [UInt8], _ effect: Effect, _ l3Offset: Int) -> Bool {
+        for i in before.indices where before[i] != after[i] {
+            let at = Int32(i - l3Offset)
+            let range = at < 0 ? effect.writtenBelowL3 : effect.writtenFromL3
+            if at < range.lower || at >= range.upper { return false }
+        }
+        return true
+    }
+
+    @Test func loadsWhatTheObjectSays() throws {
+        for name in ProgramTests.names {
+            let program = try ProgramLoader.load(object: try Objects.program(name), program: nil, verify: .kernel)
+            #expect(program.name == "xdp_\(name)")
+            #expect(program.section == "xdp.frags")
+            #expect(program.isFragsAware)
+            #expect(program.canWrite == (name != "count"))
+            #expect(program.instructions > 10)
+            #expect(program.source(of: 0)?.file.hasSuffix("\(name).bpf.c") == true)
+        }
+    }
+
+    @Test func macSwapWritesTheAddressesOnly() throws {
+        let program = try ProgramLoader.load(object: try Objects.program("macswap"), program: nil, verify: .kernel)
+        let frame = Frame(vlans: [5]).bytes
+        let run = unsafe Bench(l3Offset: 18).run(program.interpreter, frame)
+        #expect(run.bytes == Array(frame[6..<12] + frame[0..<6] + frame[12...]))
+        #expect(run.effect.writtenBelowL3 == ByteRange(-18, -6))
+        #expect(run.effect.writtenFromL3.isEmpty)
+        #expect(run.effect.verdict == .pass)
+        // Too short for Ethernet: passed, untouched.
+        #expect(!(unsafe Bench(l3Offset: 13).run(program.interpreter, Array(frame.prefix(13)))).effect.wrote)
+    }
+
+    /// VIP to server and back, every checksum right, ranges to the byte.
+    @Test(arguments: [false, true]) func natTranslates(_ isUDP: Bool) throws {
+        let program = try ProgramLoader.load(object: try Objects.program("nat"), program: nil, verify: .kernel)
+        let request = Frame(isUDP: isUDP, payload: [1, 2, 3])
+        let expected = Frame(destination: [10, 0, 0, 2], destinationPort: 5201, isUDP: isUDP, payload: [1, 2, 3])
+        let run = unsafe Bench().run(program.interpreter, request.bytes)
+        #expect(run.bytes == expected.bytes)
+        #expect(run.effect.writtenBelowL3.isEmpty)
+        // From the header checksum to the L4 checksum, both included.
+        #expect(run.effect.writtenFromL3 == ByteRange(10, isUDP ? 28 : 38))
+
+        let reply = Frame(source: [10, 0, 0, 2], destination: [10, 0, 0, 1], sourcePort: 5202, destinationPort: 40000, isUDP: isUDP)
+        let back = Frame(source: [10, 0, 0, 100], destination: [10, 0, 0, 1], sourcePort: 8081, destinationPort: 40000, isUDP: isUDP)
+        #expect((unsafe Bench().run(program.interpreter, reply.bytes)).bytes == back.bytes)
+
+        let counters = program.map(named: "counters")
+        #expect(try counters?.lookup([0, 0, 0, 0]) == [1, 0, 0, 0, 0, 0, 0, 0])
+        #expect(try counters?.lookup([1, 0, 0, 0]) == [1, 0, 0, 0, 0, 0, 0, 0])
+        #expect(try program.map(named: "connections")?.lookup([10, 0, 0, 1, 0x9c, 0x40, isUDP ? 17 : 6, 0]) == [1, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// A UDP checksum of 0 means there is none and stays; one that comes out as 0 is sent as 0xffff.
+    @Test func natKeepsUDPZero() throws {
+        let program = try ProgramLoader.load(object: try Objects.program("nat"), program: nil, verify: .kernel)
+        let none = Frame(isUDP: true, udpChecksum: false)
+        let run = unsafe Bench().run(program.interpreter, none.bytes)
+        #expect(Array(run.bytes[40..<42]) == [0, 0])
+        #expect(run.bytes == Frame(destination: [10, 0, 0, 2], destinationPort: 5201, isUDP: true, udpChecksum: false).bytes)
+        // The payload word that brings the translated packet's sum to all ones is the checksum without it.
+        let plain = (unsafe Bench().run(program.interpreter, Frame(isUDP: true, payload: [0, 0]).bytes)).bytes
+        let result = (unsafe Bench().run(program.interpreter, Frame(isUDP: true, payload: Array(plain[40..<42])).bytes)).bytes
+        #expect(Array(result[40..<42]) == [0xff, 0xff])
+        #expect(Frame.isConsistent(result, l3Offset: 14) == (true, true))
+    }
+
+    @Test func natWrongLeavesChecksumsWrong() throws {
+        let program = try ProgramLoader.load(object: try Objects.program("nat_wrong"), program: nil, verify: .kernel)
+        for isUDP in [false, true] {
+            let run = unsafe Bench().run(program.interpreter, Frame(isUDP: isUDP, payload: [9]).bytes)
+            #expect(Frame.isConsistent(run.bytes, l3Offset: 14) == (false, false))
+            #expect(run.effect.writtenFromL3 == ByteRange(16, 24))
+        }
+    }
+}

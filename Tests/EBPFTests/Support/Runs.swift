@@ -1,0 +1,103 @@
+import CBPF
+
+@testable import EBPF
+
+/// What a run left behind, here or in the kernel.
+struct Outcome: Equatable {
+    var verdict: UInt32
+    var bytes: [UInt8]
+}
+
+/// Runs the interpreter on a packet in a buffer laid out like BPF_PROG_TEST_RUN's: 256 bytes of headroom, a page less
+/// what the kernel keeps at its end.
+struct Bench {
+    var headroom = 256
+    var bufferSize = 4096 - 320
+    var metadata = 0
+    var l3Offset = 14
+    var isMultiBuffer = false
+
+    struct Run {
+        var effect: Effect
+        var bytes: [UInt8]
+        var r0: UInt64
+        /// The whole buffer behind the run, and where data, its end and metadata lie in it.
+        var buffer: [UInt8]
+        var data, end, meta: Int
+
+        var outcome: Outcome { Outcome(verdict: effect.verdict.rawValue, bytes: bytes) }
+    }
+
+    func run(_ interpreter: Interpreter, _ packet: [UInt8]) -> Run {
+        // Bytes around the packet are recognisable, so that a read or write beyond shows.
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)
+        defer { unsafe buffer.deallocate() }
+        _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0xa5)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[headroom...]).copyBytes(from: packet)
+        let start = buffer.baseAddress!
+        var context = unsafe XDPContext(
+            data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
+            bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: 7, rxQueue: 3,
+            isMultiBuffer: isMultiBuffer)
+        let effect = interpreter.run(&context)
+        let r0 = unsafe apus_scratch_registers(apus_scratch())[0]
+        let data = unsafe context.data - start, end = unsafe context.dataEnd - start, meta = unsafe context.dataMeta - start
+        let after = unsafe Array(buffer)
+        return Run(effect: effect, bytes: Array(after[data..<end]), r0: r0, buffer: after, data: data, end: end, meta: meta)
+    }
+}
+
+/// The same program in the kernel, with its own maps.
+final class KernelTwin {
+    private let verifier: KernelVerifier
+    private let descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)]
+
+    init(object path: String, program: String? = nil) throws {
+        let (linked, bytes) = try ProgramLoader.link(object: path, program: program)
+        let verifier = try KernelVerifier.load(linked, bytes: bytes)
+        var descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)] = [:]
+        for (index, map) in linked.maps.enumerated() {
+            descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.valueSize)
+        }
+        self.verifier = verifier
+        self.descriptors = descriptors
+    }
+
+    func run(_ packet: [UInt8]) -> Outcome? {
+        unsafe KernelTwin.run(apus_object_program_fd(verifier.handle), packet)
+    }
+
+    static func run(_ program: Int32, _ packet: [UInt8]) -> Outcome? {
+        var out = [UInt8](repeating: 0, count: 8192)
+        var size = UInt32(out.count), verdict: UInt32 = 0
+        guard unsafe apus_test_run(program, packet, packet.count, &out, &size, &verdict) == 0 else { return nil }
+        return Outcome(verdict: verdict, bytes: Array(out.prefix(Int(size))))
+    }
+
+    func entries(_ map: String) -> [[UInt8]: [UInt8]] {
+        guard let (fd, keySize, valueSize) = descriptors[map] else { return [:] }
+        var result: [[UInt8]: [UInt8]] = [:]
+        var key = [UInt8](repeating: 0, count: keySize), next = key, value = [UInt8](repeating: 0, count: valueSize)
+        var error = unsafe apus_map_next_key(fd, nil, &next)
+        while error == 0 {
+            key = next
+            if unsafe apus_map_lookup(fd, key, &value) == 0 { result[key] = value }
+            error = unsafe apus_map_next_key(fd, key, &next)
+        }
+        return result
+    }
+
+    func update(_ map: String, _ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int32 {
+        guard let (fd, _, _) = descriptors[map] else { return -1 }
+        return unsafe apus_map_update(fd, key, value, flags)
+    }
+
+    func delete(_ map: String, _ key: [UInt8]) -> Int32 {
+        guard let (fd, _, _) = descriptors[map] else { return -1 }
+        return unsafe apus_map_delete(fd, key)
+    }
+}
+
+extension BPFMap {
+    var contents: [[UInt8]: [UInt8]] { Dictionary(uniqueKeysWithValues: entries().map { ($0.key, $0.value) }) }
+}
