@@ -22,7 +22,7 @@ public final class Forwarder {
         // Programs first: they need the kernel's permission and no packet memory.
         programs = try configuration.programs.map { section in
             let program = try ProgramLoader.load(object: section.object, program: section.program, verify: .kernel)
-            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructionCount) instructions, verified by the kernel, interpreted")
+            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
             return program
         }
         let plan = MemoryPlan(bytes: configuration.daemon.memoryBytes,

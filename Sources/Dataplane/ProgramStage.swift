@@ -18,7 +18,7 @@ public struct ProgramStage {
 
     /// - Parameter program: outlives the stage.
     public init(_ program: LoadedProgram, mode: ChecksumMode, counters: ProgramCounters) {
-        interpreter = program.interpreter
+        interpreter = unsafe program.interpreter
         canWrite = program.canWrite
         isFragsAware = program.isFragsAware
         self.mode = mode
@@ -58,7 +58,7 @@ public struct ProgramStage {
         var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: packet.buffer,
                                         bufferEnd: packet.buffer + packet.bufferLength, l3Offset: l3,
                                         ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear)
-        let effect = unsafe interpreter.run(&context)
+        let effect = interpreter.run(&context)
         if unsafe context.data != start || context.dataEnd != end {
             unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)
         }

@@ -58,7 +58,8 @@ import Testing
             return await group.reduce(into: [ControlSocket]()) { servers, server in server.map { servers.append($0) } }
         }
         #expect(servers.count == 1)
-        #expect(try Peer(path).ask("echo one") == #"["one"]"#)
+        // Optimised code lets a server go, and with it the socket, after its last use.
+        try withExtendedLifetime(servers) { #expect(try Peer(path).ask("echo one") == #"["one"]"#) }
     }
 
     @Test func aListenerWithAFullBacklogIsAlive() throws {
