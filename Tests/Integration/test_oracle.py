@@ -33,7 +33,8 @@ def test_good_traffic_passes(forwarded):
         session.exercise(good)
         verdict = oracle.judge(good, frame_count_min=500)
     for seen in verdict.arrivals[:2]:
-        assert seen.partial == len(seen.finished), "the kernel sends everything partial into a tap"
+        # All but what TCP answers without a connection: acknowledgements in TIME_WAIT, resets.
+        assert seen.partial > 0.98 * len(seen.finished), "the kernel sends partial packets into a tap"
         assert seen.superframe_mean > 30_000
     if forwarded:
         assert verdict.arrivals[2].partial == 0 and verdict.arrivals[2].superframes == 0

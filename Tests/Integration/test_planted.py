@@ -12,12 +12,17 @@ from lab import daemon, oracle, session, traffic
 from lab.bench import Bench, Case
 from test_tcp_matrix import FORWARDED, MATRIX
 
-BINARY = pathlib.Path(os.environ.get("APUS_PLANTED_BINARY", daemon.REPOSITORY / ".build-planted/release/apus"))
+
+
+@pytest.fixture(scope="module")
+def planted() -> pathlib.Path:
+    default = daemon.REPOSITORY / ".build-planted/release/apus"
+    return daemon.present(os.environ.get("APUS_PLANTED_BINARY", default), "APUS_PLANTED_BINARY")
 
 
 @pytest.mark.parametrize("case", MATRIX + FORWARDED, ids=str)
-def test_planted_seed_fails(case: Case):
-    with Bench(case, BINARY, {"APUS_PLANT": "wrong-seed"}, timeout=0.3) as bench:
+def test_planted_seed_fails(case: Case, planted):
+    with Bench(case, planted, {"APUS_PLANT": "wrong-seed"}, timeout=0.3) as bench:
         try:
             session.touch(bench)
         except traffic.TrafficFailed:
@@ -27,8 +32,8 @@ def test_planted_seed_fails(case: Case):
     assert {"frames", "tshark"} <= found.value.kinds, found.value
 
 
-def test_the_same_build_without_the_fault_passes():
+def test_the_same_build_without_the_fault_passes(planted):
     """Else the cases above could fail for any reason."""
-    with Bench(Case("count"), BINARY) as bench:
+    with Bench(Case("count"), planted) as bench:
         session.exercise(bench)
         oracle.judge(bench)

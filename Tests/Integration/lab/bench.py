@@ -43,8 +43,9 @@ class Case:
 
 
 class Bench:
-    """Context manager. `arrivals` holds a capture of what the forwarder delivered to each of its ports, and of what
-    the far end got. Where the executable has no symbol to count (`count_calls=False`), `full_checksum_calls` is None."""
+    """Context manager. `departures` holds a capture of what each port's kernel sent into the forwarder, `arrivals` of
+    what it delivered to each, and of what the far end got. Where the executable has no function to count
+    (`count_calls=False`), `full_checksum_calls` is None."""
 
     def __init__(self, case: Case, executable: pathlib.Path | None = None, environment: dict[str, str] | None = None,
                  timeout: float = 10, count_calls: bool = True):
@@ -79,6 +80,7 @@ class Bench:
         else:
             self.server = self.right
             self._configure_right()
+        self.departures = [enter(Capture(*place, outgoing=True)) for place in self.devices.values()]
         self.arrivals = [enter(Capture(*place)) for place in self.devices.values()]
         if self.case.forwarded:
             self.arrivals.append(enter(Capture(self.server, "far")))

@@ -19,7 +19,13 @@ class DaemonFailed(RuntimeError):
 
 
 def binary() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("APUS_BINARY", REPOSITORY / ".build/release/apus"))
+    return present(os.environ.get("APUS_BINARY", REPOSITORY / ".build/release/apus"), "APUS_BINARY")
+
+
+def present(path, variable: str) -> pathlib.Path:
+    if not os.access(path, os.X_OK):
+        raise DaemonFailed(f"{path} is not there: `make build` makes it, {variable} names another")
+    return pathlib.Path(path)
 
 
 def polling_core() -> int:
@@ -35,16 +41,14 @@ def ini(sections: dict[str, dict[str, object]]) -> str:
 class Daemon:
     """`sections` lacks only what every configuration here has in common, and may override it."""
 
-    def __init__(self, sections: dict[str, dict[str, object]], executable: pathlib.Path | None = None,
+    def __init__(self, sections: dict[str, dict[str, object]], executable: pathlib.Path,
                  environment: dict[str, str] | None = None):
-        self.executable = pathlib.Path(executable or binary())
+        self.executable = executable
         self._environment = os.environ | (environment or {})
         self._sections = sections
         self._scope = Scope()
 
     def __enter__(self):
-        if not os.access(self.executable, os.X_OK):
-            raise DaemonFailed(f"{self.executable} is not there: `make build` makes it, APUS_BINARY names another")
         self.directory = owner.temporary_directory()
         self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._socket = self.directory / "stats.sock"

@@ -17,7 +17,7 @@ _SHOWN_MAX = 5
 
 
 class Violation(AssertionError):
-    """`kinds` are the checks that failed: frames, tshark, kernel, calls, conservation, devices, evidence."""
+    """`kinds` are the checks that failed: frames, tshark, kernel, calls, conservation, devices, states, evidence."""
 
     def __init__(self, findings: dict[str, list[str]]):
         self.kinds = set(findings)
@@ -26,7 +26,7 @@ class Violation(AssertionError):
 
 
 @dataclasses.dataclass
-class Arrivals:
+class Crossing:
     """What one capture holds, in numbers."""
     frames: list[Frame]
     partial: int = 0
@@ -43,7 +43,8 @@ class Arrivals:
 
 @dataclasses.dataclass
 class Verdict:
-    arrivals: list[Arrivals]  # in the order of bench.arrivals
+    departures: list[Crossing]  # in the order of the bench's captures
+    arrivals: list[Crossing]
     stats: dict
 
 
@@ -54,29 +55,30 @@ def judge(bench: Bench, frame_count_min: int = 10) -> Verdict:
     """
     stats = bench.daemon.settled_stats()
     findings = collections.defaultdict(list)
-    arrivals = []
-    for capture in bench.arrivals:
-        seen = examine(capture.frames())
-        findings["frames"] += [f"{capture.device}: {finding}" for finding in seen.findings]
+    departures = [examine(capture.frames()) for capture in bench.departures]
+    arrivals = [examine(capture.frames()) for capture in bench.arrivals]
+    for capture in bench.departures + bench.arrivals:
         if capture.dropped:
             findings["evidence"].append(f"{capture.device}: capture lost {capture.dropped} frames")
+    for capture, seen in zip(bench.arrivals, arrivals):
+        findings["frames"] += [f"{capture.device}: {finding}" for finding in seen.findings]
         if len(seen.finished) < frame_count_min:
             findings["evidence"].append(f"{capture.device}: only {len(seen.finished)} frames of TCP and UDP")
-        arrivals.append(seen)
     findings["tshark"] = ask_tshark(bench, [frame for seen in arrivals for frame in seen.finished])
     findings["kernel"] = [f"{namespace.name}: {name} = {counters[name]}" for namespace in bench.namespaces
                           for counters in [namespace.counters()] for name in _WRONG if counters[name]]
     findings["calls"] = check_calls(stats, bench.full_checksum_calls)
     findings["conservation"] = check_conservation(stats)
     findings["devices"] = check_devices(stats, bench)
+    findings["states"] = check_states(stats, departures, arrivals[:len(departures)])
     if findings := {kind: found for kind, found in findings.items() if found}:
         raise Violation(findings)
-    return Verdict(arrivals, stats)
+    return Verdict(departures, arrivals, stats)
 
 
-def examine(frames: list[Frame]) -> Arrivals:
+def examine(frames: list[Frame]) -> Crossing:
     """Frames with TCP or UDP: metadata right, and checksum right once literally completed."""
-    seen = Arrivals(frames)
+    seen = Crossing(frames)
     for number, frame in enumerate(frames):
         try:
             packet = wire.parse(frame.data)
@@ -163,4 +165,15 @@ def check_devices(stats: dict, bench: Bench) -> list[str]:
                 if port[f"{ours}_{unit}"] != kernel[f"{theirs}_{unit}"]:
                     findings.append(f"port {label}: {ours}_{unit} {port[f'{ours}_{unit}']}, "
                                     f"the kernel's {theirs}_{unit} {kernel[f'{theirs}_{unit}']}")
+    return findings
+
+
+def check_states(stats: dict, departures: list[Crossing], arrivals: list[Crossing]) -> list[str]:
+    """The forwarder saw as many partial packets and superframes come and go as crossed its ports."""
+    findings = []
+    for way, crossings in (("rx", departures), ("tx", arrivals)):
+        counted = (stats["checksum"][way]["partial"], sum(port[f"{way}_superframes"] for port in stats["ports"].values()))
+        seen = (sum(crossing.partial for crossing in crossings), sum(crossing.superframes for crossing in crossings))
+        if counted != seen:
+            findings.append(f"{way}: {counted} partial packets and superframes counted, {seen} seen")
     return findings

@@ -33,11 +33,13 @@ class Port:
         subprocess.run(["ip", "link", "set", interface, "netns", netns], check=True)
         self.counters = dict.fromkeys(("rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_superframes",
                                        "tx_superframes"), 0) | {"index": 0, "drops": {"write": 0}}
+        self.states = {way: dict.fromkeys(_CHECKSUM_STATES, 0) for way in ("rx", "tx")}
 
     def count(self, way: str, message: bytes):
         self.counters[f"{way}_packets"] += 1
         self.counters[f"{way}_bytes"] += len(message) - _HEADER.size
         self.counters[f"{way}_superframes"] += message[1] != 0
+        self.states[way]["partial" if message[0] & 1 else "none"] += 1
 
 
 # Faults. Each takes and returns the words of the virtio-net header and the frame.
@@ -124,10 +126,11 @@ def forward(source: Port, destination: Port, plant):
 def answer(client: socket.socket, ports: dict[str, Port]):
     with client:
         client.recv(64)
-        states = dict.fromkeys(_CHECKSUM_STATES, 0)
+        states = {way: {state: sum(port.states[way][state] for port in ports.values()) for state in _CHECKSUM_STATES}
+                  for way in ("rx", "tx")}
         client.sendall(json.dumps({
             "ports": {label: port.counters for label, port in ports.items()},
-            "checksum": {"rx": states, "tx": states, "software_full": dict.fromkeys(_CAUSES, 0)}}).encode() + b"\n")
+            "checksum": states | {"software_full": dict.fromkeys(_CAUSES, 0)}}).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import threading
 import time
 
 from lab.netns import Namespace
+from lab.scope import shielded
 
 
 class TrafficFailed(AssertionError):
@@ -58,9 +59,14 @@ def udp_echo(path: Path, count: int, window: int):
         def serve():
             while len(seen) < count:
                 data, peer = server.recvfrom(2048)
+                if not data:
+                    break
                 seen.add(data)
                 server.sendto(data, peer)
-        with _served(serve, path):
+
+        def wake():
+            server.sendto(b"", path.listen)
+        with _served(serve, path, wake):
             for first in range(0, count, window):
                 sent = {_datagram(number) for number in range(first, min(first + window, count))}
                 for data in sent:
@@ -79,14 +85,20 @@ def _datagram(number: int) -> bytes:
 def _tcp(path: Path, exchanges: list[tuple[bytes, bytes]], reply):
     with _sockets(path, socket.SOCK_STREAM) as (listener, _):
         listener.listen(8)
+        waiting = [listener]
 
         def serve():
             for _ in exchanges:
                 connection, _ = listener.accept()
+                waiting[1:] = [connection]
                 with connection:
                     connection.settimeout(path.timeout)
                     connection.sendall(reply(_read_all(connection)))
-        with _served(serve, path):
+
+        def wake():
+            for end in waiting:
+                end.shutdown(socket.SHUT_RDWR)
+        with _served(serve, path, wake):
             for request, expected in exchanges:
                 with path.client.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
                     client.settimeout(path.timeout)
@@ -120,8 +132,12 @@ def _sockets(path: Path, kind: socket.SocketKind):
 
 
 @contextlib.contextmanager
-def _served(serve, path: Path):
-    """The server's loop in a thread beside the client's; failure of either is one TrafficFailed."""
+def _served(serve, path: Path, wake):
+    """The server's loop in a thread beside the client's; failure of either is one TrafficFailed.
+
+    The thread has ended before anybody closes its sockets (`wake` ends its waits): a wait that starts on the number
+    of a closed descriptor would keep alive whatever got that number next, and once did with a pipe.
+    """
     failures = []
 
     def run():
@@ -130,12 +146,18 @@ def _served(serve, path: Path):
         except Exception as error:
             failures.append(f"server: {error!r}")
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield
+        thread.join(path.timeout + 1)
     except OSError as error:
         failures.append(f"client: {error!r}")
-    if not failures:
-        thread.join(path.timeout + 1)
-    if failures or thread.is_alive():
-        raise TrafficFailed(f"to {path.target[0]}:{path.target[1]}: {'; '.join(failures) or 'server does not end'}")
+    finally:
+        late = thread.is_alive()
+        with shielded():
+            while thread.is_alive():
+                with contextlib.suppress(OSError):
+                    wake()
+                thread.join(0.01)
+    if failures or late:
+        raise TrafficFailed(f"to {path.target[0]}:{path.target[1]}: {'; '.join(failures) or 'the server does not end'}")
