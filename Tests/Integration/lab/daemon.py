@@ -1,0 +1,136 @@
+"""The forwarder under test: started with a configuration of its own, asked for its numbers, stopped."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import time
+
+from lab import owner, process
+from lab.scope import Scope
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+RUNTIME = pathlib.Path("/run/apus")
+
+
+class DaemonFailed(RuntimeError):
+    pass
+
+
+def binary() -> pathlib.Path:
+    return present(os.environ.get("APUS_BINARY", REPOSITORY / ".build/release/apus"), "APUS_BINARY")
+
+
+def present(path, variable: str) -> pathlib.Path:
+    if not os.access(path, os.X_OK):
+        raise DaemonFailed(f"{path} is not there: `make build` makes it, {variable} names another")
+    return pathlib.Path(path)
+
+
+def polling_core() -> int:
+    """The last core this process may use; the kernel's own work and the tests prefer the first."""
+    return max(os.sched_getaffinity(0))
+
+
+def ini(sections: dict[str, dict[str, object]]) -> str:
+    return "\n".join(f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+                     for title, keys in sections.items())
+
+
+class Daemon:
+    """`sections` lacks only what every configuration here has in common, and may override it."""
+
+    def __init__(self, sections: dict[str, dict[str, object]], executable: pathlib.Path,
+                 environment: dict[str, str] | None = None):
+        self.executable = executable
+        self._environment = os.environ | (environment or {})
+        self._sections = sections
+        self._scope = Scope()
+
+    def __enter__(self):
+        self.directory = owner.temporary_directory()
+        self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self._socket = self.directory / "stats.sock"
+        self._name = self.directory.name
+        common = {"name": self._name, "lcores": polling_core(), "memory": "128M", "hugepages": "auto",
+                  "stats-socket": self._socket}
+        self.configuration = self.directory / "apus.ini"
+        self.configuration.write_text(ini(self._sections | {"apus": common | self._sections.get("apus", {})}))
+        self._log = self.directory / "log"
+        self._child = None
+        self._scope.callback(self._stop)
+        with open(self._log, "w") as log:
+            self._child = process.spawn([self.executable, self.configuration], death_signal="TERM", stdout=log,
+                                        stderr=log, stdin=-3, env=self._environment)
+        try:
+            self._wait_until_it_answers(seconds=20)
+        except BaseException:
+            self._scope.close()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self._scope.close()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def stats(self) -> dict:
+        """One line in, one JSON document a line out."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(self._socket))
+            client.sendall(b"stats\n")
+            with client.makefile() as lines:
+                answer = lines.readline()
+        if not answer.endswith("\n"):
+            raise DaemonFailed(f"stats socket answered {answer!r} without a line end")
+        return json.loads(answer)
+
+    def settled_stats(self, seconds: float = 3) -> dict:
+        """The numbers once no packet moves any more: two answers 50 ms apart with the same packets."""
+        deadline, before = time.monotonic() + seconds, None
+        while True:
+            now = self.stats()
+            quiet = [now["ports"], now["checksum"]]
+            if quiet == before:
+                return now
+            if time.monotonic() > deadline:
+                raise DaemonFailed("traffic does not end")
+            before = quiet
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _wait_until_it_answers(self, seconds: float):
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._child.poll() is not None:
+                raise DaemonFailed(self._report("ended at start-up"))
+            try:
+                return self.stats()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise DaemonFailed(self._report(f"stats socket silent ({error})")) from None
+            time.sleep(0.02)
+
+    def _stop(self):
+        if self._child is None:
+            return
+        running = self._child.poll() is None
+        ended = process.stop(self._child)
+        if running and not ended:
+            raise DaemonFailed(self._report("had to be killed: SIGTERM did not end it within 5 seconds"))
+        if self._child.returncode:
+            raise DaemonFailed(self._report("failed"))
+        left = [str(path) for path in (self._socket, RUNTIME / self._name) if path.exists()]
+        if left:
+            raise DaemonFailed(f"left behind: {', '.join(left)}")
+
+    def _report(self, what: str) -> str:
+        tail = "\n".join(self.log().splitlines()[-40:])
+        return (f"{self.executable.name} {what}, exit status {self._child.returncode}\n"
+                f"--- configuration\n{self.configuration.read_text()}--- output\n{tail}")

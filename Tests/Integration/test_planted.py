@@ -1,0 +1,39 @@
+"""The oracle against a build that is wrong on purpose: APUS_PLANT makes it seed wrongly at egress.
+
+A case that passes here would have passed with the bug, and is worth nothing.
+"""
+
+import os
+import pathlib
+
+import pytest
+
+from lab import daemon, oracle, session, traffic
+from lab.bench import Bench, Case
+from test_tcp_matrix import FORWARDED, MATRIX
+
+
+
+@pytest.fixture(scope="module")
+def planted() -> pathlib.Path:
+    default = daemon.REPOSITORY / ".build-planted/release/apus"
+    return daemon.present(os.environ.get("APUS_PLANTED_BINARY", default), "APUS_PLANTED_BINARY")
+
+
+@pytest.mark.parametrize("case", MATRIX + FORWARDED, ids=str)
+def test_planted_seed_fails(case: Case, planted):
+    with Bench(case, planted, {"APUS_PLANT": "wrong-seed"}, timeout=0.3) as bench:
+        try:
+            session.touch(bench)
+        except traffic.TrafficFailed:
+            pass  # a receiver that verifies drops everything
+        with pytest.raises(oracle.Violation) as found:
+            oracle.judge(bench, frame_count_min=1)
+    assert {"frames", "tshark"} <= found.value.kinds, found.value
+
+
+def test_the_same_build_without_the_fault_passes(planted):
+    """Else the cases above could fail for any reason."""
+    with Bench(Case("count"), planted) as bench:
+        session.exercise(bench)
+        oracle.judge(bench)
