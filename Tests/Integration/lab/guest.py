@@ -5,19 +5,20 @@
         job = guest.start("receive", port=5000)
         guest.wait(job)
 
-Emulated (TCG), since nested virtualisation cannot be counted on: a guest boots in about three seconds.
+Emulated (TCG), since nested virtualisation cannot be counted on: a guest boots in about four seconds.
 
 Debian packages: qemu-system-x86, and those of ../guest/build.py.
 """
-import ctypes
+import dataclasses
 import importlib.util
 import pathlib
-import signal
 import socket
 import struct
 import subprocess
 import time
-from dataclasses import dataclass, field
+
+from lab import process
+from lab.scope import Scope
 
 _BUILD = pathlib.Path(__file__).resolve().parents[1] / "guest" / "build.py"
 
@@ -37,27 +38,27 @@ class GuestError(Exception):
     """What the guest or QEMU said, with the end of the guest's console."""
 
 
-@dataclass
+@dataclasses.dataclass(frozen=True)
 class Nic:
-    """A virtio-net device: QEMU options in front of it, MAC address, and device properties (csum="off", ...)."""
-    netdev: list
+    """A virtio-net device: what QEMU puts behind it, its MAC address, and device properties (csum="off", ...)."""
+    chardev: str | None
+    netdev: str
     mac: str
-    properties: dict = field(default_factory=dict)
+    properties: dict
 
 
 def vhost_user(path, mac, queues=1, server=False, **properties):
     """A NIC on a vhost-user socket; QEMU connects, or listens where `server`. Properties: `guest_tso4="off"` etc."""
     listen = ",server=on,wait=off" if server else ""
-    return Nic([f"socket,id=CHARDEV,path={path}{listen}", f"vhost-user,id=NETDEV,chardev=CHARDEV,queues={queues}"],
-               mac, properties)
+    return Nic(f"socket,path={path}{listen}", f"vhost-user,queues={queues}", mac, properties)
 
 
 def tap(interface, mac, **properties):
-    """A NIC on an existing tap device, without vhost: the peer is the host's own network stack."""
-    return Nic([None, f"tap,id=NETDEV,ifname={interface},script=no,downscript=no"], mac, properties)
+    """A NIC on a tap device of the guest's namespace (made if missing): the peer is the host's own network stack."""
+    return Nic(None, f"tap,ifname={interface},script=no,downscript=no", mac, properties)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Captured:
     """A frame as the guest's driver handed it up, and its virtio header."""
     flags: int
@@ -86,11 +87,6 @@ def parse_capture(data):
     return packets
 
 
-def _die_with_parent():
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _boot_files():
     spec = importlib.util.spec_from_file_location("guest_build", _BUILD)
     module = importlib.util.module_from_spec(spec)
@@ -101,74 +97,78 @@ def _boot_files():
 class Guest:
     """One QEMU process. Every wait has a limit; leaving the `with` ends the process, whatever happened."""
 
-    def __init__(self, name, nics, directory, memory_mib=256, netns=None, boot_seconds=60):
+    def __init__(self, name, nics, directory, namespace=None, memory_mib=256, boot_seconds=60):
         self.name = name
         self.console = pathlib.Path(directory) / f"guest-{name}.console"
-        self.boot_seconds = boot_seconds
-        self._nics, self._memory, self._netns = nics, memory_mib, netns
+        self._nics, self._namespace = nics, namespace
+        self._memory_mib, self._boot_seconds = memory_mib, boot_seconds
+        self._scope = Scope()
         self._process = self._channel = None
         self._buffer = b""
 
     # -- life
 
     def __enter__(self):
+        self._scope.callback(self._stop)
         try:
             self._launch()
-            hello = self._line(self.boot_seconds)
+            hello = self._line(self._boot_seconds)
             if not hello.startswith("hello "):
                 raise self._error(f"said {hello!r} instead of hello")
         except BaseException:
-            self.stop()
+            self._scope.close()
             raise
         return self
 
-    def __exit__(self, *_):
-        self.stop()
+    def __exit__(self, *exception):
+        self._scope.close()
 
     def _launch(self):
-        vmlinuz, initramfs = _boot_files()
-        command = ["ip", "netns", "exec", self._netns] if self._netns else []
         self._channel, theirs = socket.socketpair()
-        command += [
-            "qemu-system-x86_64", "-name", f"apus-{self.name}", "-M", "pc", "-accel", "tcg",
-            "-cpu", "max,la57=off", "-smp", "1", "-m", str(self._memory), "-nodefaults", "-no-user-config",
-            "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
-            # vhost-user backends map the guest's memory.
-            "-object", f"memory-backend-memfd,id=memory,size={self._memory}M,share=on", "-numa", "node,memdev=memory",
-            "-kernel", vmlinuz, "-initrd", initramfs,
-            "-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off ipv6.disable_ipv6=1",
-            # The agent's channel. vectors=0: MSI-X without KVM ends QEMU 7.2 once vhost-user is in play.
-            "-chardev", f"socket,id=agent,fd={theirs.fileno()}", "-device", "virtio-serial-pci,vectors=0",
-            "-device", "virtserialport,chardev=agent,nr=1,name=apus",
-        ]
-        for index, nic in enumerate(self._nics):
-            chardev, netdev = (text and text.replace("CHARDEV", f"chr{index}").replace("NETDEV", f"net{index}")
-                               for text in nic.netdev)
-            if chardev:
-                command += ["-chardev", chardev]
-            properties = {"vectors": 0, "romfile": ""} | nic.properties
-            command += ["-netdev", netdev, "-device",
-                        ",".join([f"virtio-net-pci,netdev=net{index},mac={nic.mac}"]
-                                 + [f"{key}={value}" for key, value in properties.items()])]
-        with theirs, self._log().open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             pass_fds=[theirs.fileno()], preexec_fn=_die_with_parent)
+        words = self._qemu(*_boot_files(), theirs.fileno())
+        if self._namespace:
+            words = self._namespace.command(*words)
+        with theirs, self._log.open("wb") as log:
+            self._process = process.spawn(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                          pass_fds=[theirs.fileno()])
 
-    def stop(self):
+    def _qemu(self, vmlinuz, initramfs, channel):
+        words = [
+            "qemu-system-x86_64", "-name", f"apus-{self.name}", "-M", "pc", "-accel", "tcg", "-cpu", "max,la57=off",
+            "-smp", 1, "-m", self._memory_mib, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            # vhost-user backends map the guest's memory.
+            "-object", f"memory-backend-memfd,id=memory,size={self._memory_mib}M,share=on",
+            "-numa", "node,memdev=memory",
+            "-kernel", vmlinuz, "-initrd", initramfs, "-serial", f"file:{self.console}",
+            "-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off ipv6.disable_ipv6=1",
+            # The agent's channel. vectors=0: without KVM, MSI-X ends QEMU 7.2 once vhost-user is in play.
+            "-chardev", f"socket,id=agent,fd={channel}", "-device", "virtio-serial-pci,vectors=0",
+            "-device", "virtserialport,chardev=agent,nr=1",
+        ]
+        for i, nic in enumerate(self._nics):
+            netdev = f"{nic.netdev},id=net{i}"
+            if nic.chardev:
+                words += ["-chardev", f"{nic.chardev},id=chr{i}"]
+                netdev += f",chardev=chr{i}"
+            properties = {"netdev": f"net{i}", "mac": nic.mac, "vectors": 0, "romfile": ""} | nic.properties
+            device = ",".join(["virtio-net-pci", *(f"{key}={value}" for key, value in properties.items())])
+            words += ["-netdev", netdev, "-device", device]
+        return words
+
+    def _stop(self):
         if self._process:
-            self._process.kill()
+            self._process.kill()   # nothing in there is worth a shutdown
             self._process.wait()
-            self._process = None
         if self._channel:
             self._channel.close()
-            self._channel = None
 
+    @property
     def _log(self):
         return self.console.with_suffix(".qemu")
 
     def _error(self, what):
         said = [f"guest {self.name}: {what}"]
-        for path in (self._log(), self.console):
+        for path in (self._log, self.console):
             if path.exists() and path.stat().st_size:
                 said += [f"--- end of {path}", path.read_text(errors="replace")[-3000:]]
         return GuestError("\n".join(said))
@@ -268,25 +268,3 @@ class Guest:
     def captured(self, job, seconds=60):
         self.wait(job, seconds)
         return parse_capture(self.command(f"fetch job={job}", 60)[1])
-
-
-@dataclass(frozen=True)
-class Transfer:
-    bytes: int
-    sent_hash: str
-    received_hash: str
-    seconds: float
-
-    @property
-    def megabits_per_second(self):
-        return self.bytes * 8 / self.seconds / 1e6
-
-
-def transfer(sender, receiver, address, bytes, port=5000, seed=1, seconds=120):
-    """One TCP connection, `bytes` of pseudo-random contents; both ends' hashes, for the caller to compare."""
-    inbound = receiver.start("receive", port=port)
-    outbound = sender.start("send", to=address, port=port, bytes=bytes, seed=seed)
-    sent, received = sender.wait(outbound, seconds), receiver.wait(inbound, 20)
-    if int(received["bytes"]) != bytes:
-        raise GuestError(f"{receiver.name} received {received['bytes']} of {bytes} bytes")
-    return Transfer(bytes, sent["hash"], received["hash"], int(sent["nanoseconds"]) / 1e9)
