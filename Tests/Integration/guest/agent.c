@@ -13,7 +13,7 @@
 //   start capture dev=D packets=N [every=K] [larger=B] [proto=6|17]
 //   wait job=J seconds=S              the job's result line
 //   fetch job=J                       what a capture stored: { le32 length, virtio_net_hdr (10 bytes), frame }*
-//   kill job=J
+//   kill job=J                        also where it is done
 //   off                               power off
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -412,7 +412,10 @@ static void obey(char *line) {
     else if (!strcmp(verb, "wait")) command_wait(&w);
     else if (!strcmp(verb, "fetch")) command_fetch(&w);
     else if (!strcmp(verb, "feature")) command_feature(&w);
-    else if (!strcmp(verb, "kill") && (job = job_of(&w))) job_forget(job), answer("ok");
+    else if (!strcmp(verb, "kill")) {
+        if ((job = job_of(&w))) job_forget(job);
+        answer("ok");
+    }
     else if (!strcmp(verb, "off")) answer("ok"), reboot(RB_POWER_OFF);
     else answer("error what is '%s'?", verb);
 }

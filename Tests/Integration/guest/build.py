@@ -8,6 +8,8 @@ since installing it drags in a boot loader's worth of hooks that a container or 
 
 Debian packages: gcc libc6-dev busybox-static cpio (and apt's lists, for the download).
 """
+import fcntl
+import os
 import pathlib
 import re
 import shutil
@@ -74,6 +76,15 @@ def build(directory=DEFAULT):
     """Returns (vmlinuz, initramfs), built if missing or older than its sources."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)   # two test runs in one checkout
+        return _build(directory)
+    finally:
+        os.close(lock)
+
+
+def _build(directory):
     vmlinuz, modules = kernel(directory)
     image, sources = directory / f"initramfs-{modules.name}", [HERE / "agent.c", HERE / "build.py"]
     if image.exists() and image.stat().st_mtime > max(path.stat().st_mtime for path in sources):

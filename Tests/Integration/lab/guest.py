@@ -9,6 +9,7 @@ Emulated (TCG), since nested virtualisation cannot be counted on: a guest boots 
 
 Debian packages: qemu-system-x86, and those of ../guest/build.py.
 """
+import contextlib
 import dataclasses
 import importlib.util
 import pathlib
@@ -18,6 +19,7 @@ import subprocess
 import time
 
 from lab import process
+from lab.capture import Frame
 from lab.scope import Scope
 
 _BUILD = pathlib.Path(__file__).resolve().parents[1] / "guest" / "build.py"
@@ -29,13 +31,15 @@ FEATURE_BITS = {
     "STATUS": 16, "CTRL_VQ": 17, "MQ": 22, "INDIRECT_DESC": 28, "EVENT_IDX": 29, "VERSION_1": 32, "RING_PACKED": 34,
 }
 
-HEADER_NEEDS_CSUM = 1   # virtio_net_hdr.flags
-HEADER_DATA_VALID = 2
-_HEADER = struct.Struct("<BBHHHH")
+_HEADER = struct.Struct("<BBHHHH")   # virtio_net_hdr: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 
 
 class GuestError(Exception):
     """What the guest or QEMU said, with the end of the guest's console."""
+
+
+class JobUnfinished(GuestError):
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,33 +62,18 @@ def tap(interface, mac, **properties):
     return Nic(None, f"tap,ifname={interface},script=no,downscript=no", mac, properties)
 
 
-@dataclasses.dataclass(frozen=True)
-class Captured:
-    """A frame as the guest's driver handed it up, and its virtio header."""
-    flags: int
-    gso_type: int
-    header_length: int
-    gso_size: int
-    csum_start: int
-    csum_offset: int
-    frame: bytes
-
-    @property
-    def partial(self):
-        return bool(self.flags & HEADER_NEEDS_CSUM)
-
-
 def parse_capture(data):
     """The agent's records { le32 length, virtio_net_hdr, frame }."""
-    packets, at = [], 0
+    frames, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
         record = data[at + 4:at + 4 + length]
         if len(record) != length:
             raise ValueError("a capture ends inside a record")
-        packets.append(Captured(*_HEADER.unpack_from(record), frame=record[_HEADER.size:]))
+        flags, gso_type, _, gso_size, start, offset = _HEADER.unpack_from(record)
+        frames.append(Frame(record[_HEADER.size:], flags, gso_type, gso_size, start, offset))
         at += 4 + length
-    return packets
+    return frames
 
 
 def _boot_files():
@@ -97,10 +86,11 @@ def _boot_files():
 class Guest:
     """One QEMU process. Every wait has a limit; leaving the `with` ends the process, whatever happened."""
 
-    def __init__(self, name, nics, directory, namespace=None, memory_mib=256, boot_seconds=60):
+    def __init__(self, name, nics, directory, namespace=None, cores=None, memory_mib=256, boot_seconds=60):
+        """`namespace`: where its taps are. `cores`: the ones it may use; best not that of a poller."""
         self.name = name
         self.console = pathlib.Path(directory) / f"guest-{name}.console"
-        self._nics, self._namespace = nics, namespace
+        self._nics, self._namespace, self._cores = nics, namespace, cores
         self._memory_mib, self._boot_seconds = memory_mib, boot_seconds
         self._scope = Scope()
         self._process = self._channel = None
@@ -126,6 +116,8 @@ class Guest:
     def _launch(self):
         self._channel, theirs = socket.socketpair()
         words = self._qemu(*_boot_files(), theirs.fileno())
+        if self._cores:
+            words = ["taskset", "--cpu-list", ",".join(map(str, self._cores)), *words]
         if self._namespace:
             words = self._namespace.command(*words)
         with theirs, self._log.open("wb") as log:
@@ -166,12 +158,12 @@ class Guest:
     def _log(self):
         return self.console.with_suffix(".qemu")
 
-    def _error(self, what):
+    def _error(self, what, kind=GuestError):
         said = [f"guest {self.name}: {what}"]
         for path in (self._log, self.console):
             if path.exists() and path.stat().st_size:
                 said += [f"--- end of {path}", path.read_text(errors="replace")[-3000:]]
-        return GuestError("\n".join(said))
+        return kind("\n".join(said))
 
     # -- the agent's protocol: a line out, a line in, perhaps bytes behind it
 
@@ -206,7 +198,8 @@ class Guest:
         line = self._line(seconds)
         verdict, _, rest = line.partition(" ")
         if verdict != "ok":
-            raise self._error(f"{text!r}: {line}")
+            kind = JobUnfinished if line == "error job is not done" else GuestError
+            raise self._error(f"{text!r}: {line}", kind)
         values = dict(word.partition("=")[::2] for word in rest.split())
         # Only `run` and `fetch` send bytes behind the line; job results also have a `bytes`.
         count = int(values["bytes"]) if text.split()[0] in ("run", "fetch") else 0
@@ -243,9 +236,9 @@ class Guest:
         self.command(f"feature {device} {name} {'on' if on else 'off'}")
 
     def counters(self):
-        """/proc/net/snmp as {"TcpInCsumErrors": 0, ...}."""
+        """/proc/net/snmp and netstat as {"TcpInCsumErrors": 0, ...}."""
         values = {}
-        lines = self.run("cat /proc/net/snmp").splitlines()
+        lines = self.run("cat /proc/net/snmp /proc/net/netstat").splitlines()
         for names, numbers in zip(lines[::2], lines[1::2]):
             group = names.split(":")[0]
             values |= {group + name: int(number) for name, number in zip(names.split()[1:], numbers.split()[1:])}
@@ -261,9 +254,21 @@ class Guest:
     def wait(self, job, seconds=60):
         return self.command(f"wait job={job} seconds={seconds}", seconds + 10)[0]
 
+    def kill(self, job):
+        self.command(f"kill job={job}")
+
+    @contextlib.contextmanager
+    def job(self, kind, **options):
+        """A job that is over when the block is, however that ends."""
+        number = self.start(kind, **options)
+        try:
+            yield number
+        finally:
+            self.kill(number)
+
     def capture(self, **options):
-        """Starts capturing received packets; `captured` waits for all of them."""
-        return self.start("capture", **({"dev": "eth0"} | options))
+        """A job that captures received packets; `captured` waits for all of them."""
+        return self.job("capture", **({"dev": "eth0"} | options))
 
     def captured(self, job, seconds=60):
         self.wait(job, seconds)

@@ -18,10 +18,12 @@ _MULTI_SEGMENT = 0x8000   # RTE_ETH_TX_OFFLOAD_MULTI_SEGS
 
 class Testpmd:
     """Context manager; `sockets` are two paths on which it listens."""
+    __test__ = False   # for pytest, which takes the name for a test's
 
     def __init__(self, sockets, directory, lcores="0,1", boot_seconds=20):
-        self.sockets = sockets
-        self.log = pathlib.Path(directory) / "testpmd.log"
+        self.sockets, self.directory = sockets, pathlib.Path(directory)
+        self.log = self.directory / "testpmd.log"
+        self.daemon = self   # for the oracle, which writes where the forwarder keeps its files
         self._lcores, self._boot_seconds = lcores, boot_seconds
         self._scope = Scope()
 
