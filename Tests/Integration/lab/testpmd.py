@@ -4,7 +4,7 @@ With `legacy-ol-flags` net_vhost marks received packets the way it wants to send
 checksums and superframes. The library still takes the length out of every superframe's seed on enqueue, which makes
 this a forwarder that is wrong on purpose: TCP works, the oracle must object.
 
-Debian package: dpdk. Runs without huge pages.
+Debian package: dpdk-dev. Runs without huge pages.
 """
 import pathlib
 import subprocess
