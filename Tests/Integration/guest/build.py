@@ -18,6 +18,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 DEFAULT = HERE.parents[2] / ".build" / "guest"
+AGENT = ["agent.c", "jobs.c", "jobs.h"]
 META_PACKAGE = "linux-image-cloud-amd64"
 
 # What a guest needs, and what later tests load by hand (`run insmod`): a bridge, and VLANs on it.
@@ -86,7 +87,7 @@ def build(directory=DEFAULT):
 
 def _build(directory):
     vmlinuz, modules = kernel(directory)
-    image, sources = directory / f"initramfs-{modules.name}", [HERE / "agent.c", HERE / "build.py"]
+    image, sources = directory / f"initramfs-{modules.name}", [HERE / name for name in (*AGENT, "build.py")]
     if image.exists() and image.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return vmlinuz, image
 
@@ -94,8 +95,8 @@ def _build(directory):
     shutil.rmtree(root, ignore_errors=True)
     for name in ("bin", "dev", "proc", "sys", "tmp", "lib"):
         (root / name).mkdir(parents=True)
-    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", root / "init", HERE / "agent.c"],
-                   check=True)
+    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", root / "init",
+                    HERE / "agent.c", HERE / "jobs.c"], check=True)
     shutil.copy("/bin/busybox", root / "bin")
     applets = subprocess.run(["/bin/busybox", "--list"], check=True, capture_output=True, text=True).stdout
     for applet in set(applets.split()) - {"busybox"}:

@@ -133,7 +133,7 @@ class Pair:
 
     # Traffic: what does not come as it was sent raises TrafficFailed; returned is what a capture at the receiver holds
 
-    def tcp(self, sender, bytes, frames, seconds=30, **which):
+    def tcp(self, sender, bytes, frames, seconds=60, **which):
         """One connection to the other guest, pseudo-random contents, compared by hash. (frames, Mbit/s)."""
         (sent, received), captured = self._exchange(sender, "receive", "send", seconds, frames, {"bytes": bytes},
                                                     {"proto": 6} | which)
@@ -189,7 +189,8 @@ class Pair:
 
     def _errors(self):
         ends = {"a": self.a, "b": self.b} | ({"far": self.far} if self.far else {})
-        return collections.Counter({(name, key): end.counters()[key] for name, end in ends.items() for key in _WRONG})
+        return collections.Counter({(name, key): counters[key] for name, end in ends.items()
+                                    for counters in [end.counters()] for key in _WRONG})
 
     def judge(self, frames, frame_count_min=20):
         """Raises Violation where a frame is wrong once completed, in this laboratory's or in tshark's opinion."""
