@@ -9,16 +9,18 @@ public enum EAL {
     }
 
     /// - Parameters:
+    ///   - name: runtime files go under /run/dpdk/apus-NAME; two processes of one name exclude each other.
     ///   - pollingCPUs: a pinned lcore for each.
     ///   - otherCPUs: where the main thread and the library's own threads float.
     /// - Throws: what is missing, in one sentence.
-    public static func start(memory: Memory, pollingCPUs: [Int], otherCPUs: [Int]) throws(DPDKError) {
+    public static func start(name: String, memory: Memory, pollingCPUs: [Int], otherCPUs: [Int]) throws(DPDKError) {
         // The main lcore gets an id of its own above every polled CPU, and floats.
         let main = (pollingCPUs.max() ?? 0) + 1
         let floating = otherCPUs.map(String.init).joined(separator: ",")
         let lcores = pollingCPUs.map { "\($0)@\($0)" } + ["\(main)@(\(floating))"]
         var words = ["apus", "--no-pci", "--no-telemetry", "--lcores", lcores.joined(separator: ","),
-                     "--main-lcore", "\(main)", "--log-level", "lib.*:warning", "--log-level", "pmd.*:warning"]
+                     "--main-lcore", "\(main)", "--file-prefix", "apus-\(name)",
+                     "--log-level", "lib.*:warning", "--log-level", "pmd.*:warning"]
         switch memory {
         case .hugepages(let megabytes):
             // Without single-file segments a virtio-user peer sees more regions than it can map.
@@ -31,7 +33,7 @@ public enum EAL {
         let status = unsafe arguments.withUnsafeMutableBufferPointer { unsafe rte_eal_init(Int32($0.count), $0.baseAddress) }
         guard status >= 0 else {
             throw DPDKError("DPDK does not start with \(memory)", apus_errno(),
-                            remedy: "run as root; its own words are above")
+                            remedy: "run as root, and no second daemon of the name '\(name)'; DPDK's own words are above")
         }
         #if APUS_PLANTED
         apus_planted_read()

@@ -12,6 +12,8 @@ public final class Forwarder {
     /// Outlive the lcore.
     private let programs: [LoadedProgram]
     private var ports: [any OpenPort] = []
+    /// What the lcore writes to, so it outlives the lcore too, whoever else reads it.
+    private var counters: CounterBlock?
     private var lcore: PollingLcore?
     private var socket: ControlSocket?
 
@@ -30,7 +32,7 @@ public final class Forwarder {
         let polling = configuration.daemon.lcores
         let others = availableCPUs.subtracting(polling).sorted()
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
-        try EAL.start(memory: plan.memory, pollingCPUs: polling, otherCPUs: others.isEmpty ? polling : others)
+        try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling, otherCPUs: others.isEmpty ? polling : others)
         small = try PacketPool(name: "small", capacity: plan.smallCount, room: TapQueue.smallRoom, cache: 256)
         large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom, cache: 32)
         logger.info("packet memory: \(plan.smallCount) buffers of \(TapQueue.smallRoom) bytes, \(plan.largeCount) of \(PacketPool.largestRoom)")
@@ -82,6 +84,7 @@ public final class Forwarder {
         for (number, section) in configuration.ports.enumerated() {
             unsafe slots.initializeElement(at: number, to: slot(number, section, configuration, block))
         }
+        counters = block
         // The lcore owns the slots from here on.
         let lcore = unsafe Lcore(slots: slots, memory: memory, counters: block.lcore, checksums: block.checksums)
         self.lcore = try PollingLcore(lcore, onCPU: cpu)

@@ -13,7 +13,7 @@ final class PacketBench: @unchecked Sendable {
 
     private init() {
         do {
-            try EAL.start(memory: .normalPages(megabytes: 128), pollingCPUs: [], otherCPUs: [0])
+            try EAL.start(name: "test", memory: .normalPages(megabytes: 128), pollingCPUs: [], otherCPUs: [0])
             small = try PacketPool(name: "small", capacity: 4095, room: TapQueue.smallRoom, cache: 0)
             large = try PacketPool(name: "large", capacity: 511, room: PacketPool.largestRoom, cache: 0)
         } catch {
