@@ -103,7 +103,7 @@ struct Linker {
         if let relocation {
             let symbol = object.symbols[relocation.symbol]
             if symbol.section == 0 {
-                throw linked.error(.unsupported, at: at, "function \(symbol.name) is not in the object: kernel functions are not supported yet")
+                throw linked.error(.unsupported, at: at, "kernel function \(symbol.name) is not supported yet")
             }
             guard instruction.isLocalCall, relocation.type == 10, symbol.value / 8 <= UInt64(Int32.max) else {
                 throw linked.error(.malformed, at: at, "relocation of type \(relocation.type) does not fit a call")
