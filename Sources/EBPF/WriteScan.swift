@@ -81,7 +81,7 @@ struct WriteScan {
             guard let r0 = returns[target] else { return false }
             state = afterCall(state, r0)
         case .adjustHead, .adjustTail: return true
-        case .mapLookup, .mapUpdate, .mapDelete, .ktime, .random, .processor, .csumDiff, .adjustMeta: state = afterCall(state, 0)
+        case .mapLookup, .mapUpdate, .mapDelete, .ktime, .random, .processor, .csumDiff, .adjustMeta, .bufferLength: state = afterCall(state, 0)
         case .store8, .store16, .store32, .store64, .add32Atomic, .or32Atomic, .and32Atomic, .xor32Atomic, .fetchAdd32, .fetchOr32,
              .fetchAnd32, .fetchXor32, .exchange32, .compareExchange32, .add64Atomic, .or64Atomic, .and64Atomic, .xor64Atomic,
              .fetchAdd64, .fetchOr64, .fetchAnd64, .fetchXor64, .exchange64, .compareExchange64:
