@@ -40,6 +40,13 @@ def test_uprobe_counts_calls(calls, tmp_path):
     assert hits(calls) - hits(0) == calls
 
 
+def test_uprobe_mounts_tracefs_where_nobody_did(monkeypatch):
+    monkeypatch.setattr(uprobe, "_mounts", list)
+    with uprobe.Uprobe("/usr/bin/python3", "Py_GetVersion") as probe:
+        assert any(found.startswith("mount ") for found in owner.remains())
+        assert probe.hits >= 0
+
+
 @pytest.fixture
 def machine(monkeypatch, tmp_path) -> pathlib.Path:
     """A machine with 3 huge pages in a file, where nobody else reserves any. The mount is real."""

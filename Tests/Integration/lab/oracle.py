@@ -28,11 +28,11 @@ class Violation(AssertionError):
 @dataclasses.dataclass
 class Crossing:
     """What one capture holds, in numbers."""
-    frames: list[Frame]
+    frames: list[Frame] = dataclasses.field(repr=False)
     partial: int = 0
     superframes: int = 0
     superframe_bytes: int = 0
-    finished: list[bytes] = dataclasses.field(default_factory=list)  # each frame, completed where it was partial
+    finished: list[bytes] = dataclasses.field(default_factory=list, repr=False)  # completed where they were partial
     findings: list[str] = dataclasses.field(default_factory=list)
 
     @property
