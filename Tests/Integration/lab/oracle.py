@@ -20,7 +20,7 @@ class Violation(AssertionError):
     """`kinds` are the checks that failed: frames, tshark, kernel, calls, conservation, devices, states, evidence."""
 
     def __init__(self, findings: dict[str, list[str]]):
-        self.kinds = set(findings)
+        self.findings, self.kinds = findings, set(findings)
         super().__init__("\n".join(f"{kind}: {len(found)} findings\n  " + "\n  ".join(found[:_SHOWN_MAX])
                                    for kind, found in findings.items()))
 
