@@ -110,6 +110,7 @@ import Testing
             #expect(configuration.programs.map(\.object) == ["\(directory)/../.build/bpf/count.o"])
         }
         #expect(ports == [
+            "demo.ini": [.tap(interface: "demo-left", netns: "demo-left"), .tap(interface: "demo-right", netns: "demo-right")],
             "two-taps.ini": [.tap(interface: "apus-left", netns: nil), .tap(interface: "apus-right", netns: nil)],
             "two-guests.ini": [.vhostUser(path: "/run/apus/vm0.vhost", role: .server), .vhostUser(path: "/run/apus/vm1.vhost", role: .server)],
         ])

@@ -59,7 +59,8 @@ import Testing
         }
         #expect(servers.count == 1)
         // Optimised code lets a server go, and with it the socket, after its last use.
-        try withExtendedLifetime(servers) { #expect(try Peer(path).ask("echo one") == #"["one"]"#) }
+        #expect(try Peer(path).ask("echo one") == #"["one"]"#)
+        withExtendedLifetime(servers) {}
     }
 
     @Test func aListenerWithAFullBacklogIsAlive() throws {
