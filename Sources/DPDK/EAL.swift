@@ -42,8 +42,20 @@ public enum EAL {
         guard registered == 0 else { throw DPDKError("DPDK has no room for the checksum state in its mbufs", registered) }
     }
 
-    /// Call after everything made with it is gone.
-    public static func stop() { rte_eal_cleanup() }
+    /// Call after everything made with it is gone. Removes the runtime files too, which DPDK leaves behind.
+    public static func stop() {
+        let directory = unsafe rte_eal_get_runtime_dir().map { unsafe String(cString: $0) }
+        rte_eal_cleanup()
+        guard let directory, let entries = unsafe opendir(directory) else { return }
+        while let entry = unsafe readdir(entries) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { name in
+                unsafe name.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            if name != ".", name != ".." { unsafe _ = unlink("\(directory)/\(name)") }
+        }
+        unsafe _ = closedir(entries)
+        unsafe _ = rmdir(directory)
+    }
 
     /// Runs `body` on the lcore pinned to `cpu`; returns at once.
     /// - Parameter argument: outlives the run.

@@ -1,11 +1,11 @@
-public import Control
+import Control
 import Dataplane
 import DPDK
 import EBPF
-public import Logging
+import Logging
 
 /// The running forwarder: everything a configuration names, opened in order and closed in the opposite one.
-public final class Forwarder {
+final class Forwarder {
     private let logger: Logger
     private let small: PacketPool
     private let large: PacketPool
@@ -17,9 +17,9 @@ public final class Forwarder {
     private var lcore: PollingLcore?
     private var socket: ControlSocket?
 
-    /// Opens everything and starts to forward. EAL runs until ``stop()``; one forwarder a process.
+    /// Opens everything and starts to forward. EAL runs on after the forwarder; one forwarder a process.
     /// - Throws: `LoadError`, `DPDKError` or `SocketError`, one sentence each.
-    public init(_ configuration: Configuration, availableCPUs: Set<Int>, logger: Logger) throws {
+    init(_ configuration: Configuration, availableCPUs: Set<Int>, logger: Logger) throws {
         self.logger = logger
         // Programs first: they need the kernel's permission and no packet memory.
         programs = try configuration.programs.map { section in
@@ -115,7 +115,7 @@ public final class Forwarder {
 
     /// Stops forwarding and closes everything.
     /// - Returns: packets that did not come back to their pools; 0 unless there is a bug to report.
-    public func stop() -> Int {
+    func stop() -> Int {
         socket?.stop()
         lcore?.stop()
         lcore = nil

@@ -35,16 +35,17 @@ struct Apus: ParsableCommand {
     }
 
     private func forward(_ configuration: Configuration, _ cpus: Set<Int>, until signals: inout sigset_t) throws {
-        let forwarder: Forwarder
+        let missing: Int
         do {
-            forwarder = try Forwarder(configuration, availableCPUs: cpus, logger: Logger(label: configuration.daemon.name))
+            missing = try Service.run(configuration, availableCPUs: cpus, logger: Logger(label: configuration.daemon.name)) {
+                var received: Int32 = 0
+                unsafe sigwait(&signals, &received)
+            }
         } catch {
             complain("apus: \(error)")
             throw ExitCode(1)
         }
-        var received: Int32 = 0
-        unsafe sigwait(&signals, &received)
-        if forwarder.stop() != 0 { throw ExitCode(1) }
+        if missing != 0 { throw ExitCode(1) }
     }
 }
 

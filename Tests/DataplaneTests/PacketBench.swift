@@ -1,4 +1,5 @@
 import DPDK
+import Glibc
 import Testing
 import Wire
 @testable import Dataplane
@@ -13,8 +14,9 @@ final class PacketBench: @unchecked Sendable {
 
     private init() {
         do {
-            try EAL.start(name: "test", memory: .normalPages(megabytes: 128), pollingCPUs: [], otherCPUs: [0])
+            try EAL.start(name: "test-\(getpid())", memory: .normalPages(megabytes: 128), pollingCPUs: [], otherCPUs: [0])
             small = try PacketPool(name: "small", capacity: 4095, room: TapQueue.smallRoom, cache: 0)
+            atexit { EAL.stop() }
             large = try PacketPool(name: "large", capacity: 511, room: PacketPool.largestRoom, cache: 0)
         } catch {
             fatalError("\(error)")
