@@ -21,6 +21,7 @@ from lab import daemon, hugepages, iperf, oracle, owner, scope, traffic  # noqa:
 from lab.capture import Capture  # noqa: E402
 from lab.netns import Namespace  # noqa: E402
 
+CONFIGURATION = REPOSITORY / "configs/demo.ini"
 LEFT, RIGHT = "10.0.0.1", "10.0.0.2"
 LEFT_MAC, RIGHT_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 WAYS = ("lazy", "eager", "offloads off")
@@ -100,13 +101,13 @@ def transfer(way: str, seconds: int) -> Run:
 def sections(left: Namespace, right: Namespace, way: str) -> dict[str, dict[str, str]]:
     """configs/demo.ini, with names that nobody else uses."""
     file = configparser.ConfigParser(inline_comment_prefixes=(";",))
-    file.read(REPOSITORY / "configs/demo.ini")
+    file.read(CONFIGURATION)
     result = {title: dict(section) for title, section in file.items() if title != "DEFAULT"}
     for key in ("name", "stats-socket"):
         del result["apus"][key]
     result["port left"] |= {"interface": owner.device_name("l"), "netns": left.name}
     result["port right"] |= {"interface": owner.device_name("r"), "netns": right.name}
-    result["xdp count"] |= {"object": REPOSITORY / result["xdp count"]["object"],
+    result["xdp count"] |= {"object": CONFIGURATION.parent / result["xdp count"]["object"],
                             "checksum": "eager" if way == "eager" else "lazy"}
     return result
 

@@ -65,7 +65,7 @@ SEC("xdp.frags")
 int xdp_count(struct xdp_md *ctx)
 {
     void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-    __u64 bytes = end - data;   // of the linear part
+    __u64 bytes = bpf_xdp_get_buff_len(ctx);    // of a superframe, all segments
     struct flow flow = {};
     __u32 protocol = NOT_IP;
     __be16 ethertype;

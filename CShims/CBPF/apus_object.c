@@ -24,18 +24,22 @@ struct apus_object {
     char messages[MESSAGES_BYTES];
 };
 
-// libbpf prints through one global callback and says nothing about the object at hand; the thread does.
+// libbpf prints through one global callback and says nothing about the object at hand; the thread does. What others
+// in the process do with libbpf (DPDK's AF_XDP driver) goes where it went before.
 static __thread struct apus_object *current;
+static libbpf_print_fn_t previous;
 
 static int capture(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-    if (level != LIBBPF_WARN || !current)
+    if (!current)
+        return previous ? previous(level, format, arguments) : 0;
+    if (level != LIBBPF_WARN)
         return 0;
     size_t used = strlen(current->messages);
     return vsnprintf(current->messages + used, MESSAGES_BYTES - used, format, arguments);
 }
 
-static void install_capture(void) { libbpf_set_print(capture); }
+static void install_capture(void) { previous = libbpf_set_print(capture); }
 
 static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name, const char *program,
                           _Bool frags)

@@ -66,8 +66,8 @@ extension Packet {
     }
 }
 
-/// See ``Packet/fullSum(from:count:)``; a C symbol, so that tracing tools find it by a fixed name.
-@_cdecl("apus_full_checksum") @inline(never) @_noLocks
+/// See ``Packet/fullSum(from:count:)``. Its symbol is fixed, so that tracing tools find it.
+@_silgen_name("apus_full_checksum") @inline(never) @_noLocks
 public func apusFullChecksum(_ mbuf: OpaquePointer, _ from: Int, _ count: Int) -> UInt64 {
     var total = OnesComplementSum()
     var skip = from

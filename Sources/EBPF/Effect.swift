@@ -9,12 +9,13 @@ public struct ByteRange: Equatable, Sendable {
         upper = .min
     }
 
+    @_noLocks
     public init(_ lower: Int32, _ upper: Int32) {
         self.lower = lower
         self.upper = upper
     }
 
-    public var isEmpty: Bool { lower >= upper }
+    public var isEmpty: Bool { @_noLocks get { lower >= upper } }
 
     @_noLocks @inline(__always)
     public mutating func include(_ lower: Int32, _ upper: Int32) {
@@ -46,7 +47,9 @@ public struct Effect: Sendable {
 
     /// Whether the packet's content or extent may differ from the arrival's. A move alone changes neither.
     public var wrote: Bool {
-        !writtenBelowL3.isEmpty || !writtenFromL3.isEmpty || headDelta != 0 || tailDelta != 0 || lowestEnd != 0
+        @_noLocks get {
+            !writtenBelowL3.isEmpty || !writtenFromL3.isEmpty || headDelta != 0 || tailDelta != 0 || lowestEnd != 0
+        }
     }
 
     /// Records bytes `lower` up to `upper`; a range across the L3 header goes to both sides.

@@ -15,7 +15,7 @@ public enum Verification: String, Sendable {
 
     /// Loads the object with only this program into the kernel.
     static func load(_ linked: LinkedProgram, bytes: [UInt8]) throws(LoadError) -> KernelVerifier {
-        let isFragsAware = LoadedProgram.isFragsAware(section: linked.object.sections[linked.program.section].name)
+        let isFragsAware = LoadedProgram.isFragsAware(section: linked.section)
         let opened = unsafe bytes.withUnsafeBytes { buffer in
             unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, linked.program.name, isFragsAware)
         }

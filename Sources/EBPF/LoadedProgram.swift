@@ -31,7 +31,7 @@
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
         name = linked.program.name
-        section = linked.object.sections[linked.program.section].name
+        section = linked.section
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
         self.maps = maps.sorted { $0.key < $1.key }.map(\.value)

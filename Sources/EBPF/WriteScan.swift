@@ -81,12 +81,13 @@ struct WriteScan {
             guard let r0 = returns[target] else { return false }
             state = afterCall(state, r0)
         case .adjustHead, .adjustTail: return true
-        case .mapLookup, .mapUpdate, .mapDelete, .ktime, .random, .processor, .csumDiff, .adjustMeta: state = afterCall(state, 0)
+        case .mapLookup, .mapUpdate, .mapDelete, .ktime, .random, .processor, .csumDiff, .adjustMeta, .bufferLength: state = afterCall(state, 0)
         case .store8, .store16, .store32, .store64, .add32Atomic, .or32Atomic, .and32Atomic, .xor32Atomic, .fetchAdd32, .fetchOr32,
              .fetchAnd32, .fetchXor32, .exchange32, .compareExchange32, .add64Atomic, .or64Atomic, .and64Atomic, .xor64Atomic,
              .fetchAdd64, .fetchOr64, .fetchAnd64, .fetchXor64, .exchange64, .compareExchange64:
             if base & Bits.packet != 0 { return true }
             spill(source)
+            state = afterAtomic(i, state, base)
         case .load64: state = WriteScan.set(state, d, source & Bits.stack != 0 ? spilled : 0)
         case .load32: state = WriteScan.set(state, d, source & Bits.context != 0 ? Bits.packet : 0)
         case .load8, .load16, .loadSigned8, .loadSigned16, .loadSigned32: state = WriteScan.set(state, d, 0)
@@ -105,6 +106,17 @@ struct WriteScan {
         guard spilled | bits != spilled else { return }
         spilled |= bits
         for at in code.indices where states[at] != nil { pending.append(at) }
+    }
+
+    /// A fetching atomic loads what the stack slot held.
+    private func afterAtomic(_ i: DecodedInstruction, _ state: State, _ base: UInt64) -> State {
+        let old = base & Bits.stack != 0 ? spilled : 0
+        return switch i.operation {
+        case .compareExchange32, .compareExchange64: WriteScan.set(state, 0, old)
+        case .fetchAdd32, .fetchOr32, .fetchAnd32, .fetchXor32, .exchange32, .fetchAdd64, .fetchOr64, .fetchAnd64, .fetchXor64,
+             .exchange64: WriteScan.set(state, i.source, old)
+        default: state
+        }
     }
 
     private func afterCall(_ state: State, _ r0: UInt64) -> State {

@@ -28,10 +28,13 @@ public enum XDPVerdict: UInt32, Sendable {
     public var ingressIndex, rxQueue: UInt32
     /// More of the packet lies behind `dataEnd`, in other segments.
     public var isMultiBuffer: Bool
+    /// How much.
+    public var bytesBehind: Int
 
+    @_noLocks
     public init(data: UnsafeMutableRawPointer, dataEnd: UnsafeMutableRawPointer, dataMeta: UnsafeMutableRawPointer,
                 bufferStart: UnsafeMutableRawPointer, bufferEnd: UnsafeMutableRawPointer, l3Offset: Int = 14,
-                ingressIndex: UInt32 = 0, rxQueue: UInt32 = 0, isMultiBuffer: Bool = false) {
+                ingressIndex: UInt32 = 0, rxQueue: UInt32 = 0, isMultiBuffer: Bool = false, bytesBehind: Int = 0) {
         unsafe self.data = data
         unsafe self.dataEnd = dataEnd
         unsafe self.dataMeta = dataMeta
@@ -41,5 +44,6 @@ public enum XDPVerdict: UInt32, Sendable {
         self.ingressIndex = ingressIndex
         self.rxQueue = rxQueue
         self.isMultiBuffer = isMultiBuffer
+        self.bytesBehind = bytesBehind
     }
 }

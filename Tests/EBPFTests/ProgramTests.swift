@@ -55,6 +55,22 @@ import Testing
         }
     }
 
+    /// Of a frame in several segments the first is shown, all of it is counted: as the kernel does with its fragments.
+    @Test func countsWholeSuperframes() throws {
+        let path = try Objects.program("count")
+        let program = try ProgramLoader.load(object: path, program: nil, verify: .kernel)
+        let kernel = try KernelTwin(object: path)
+        for size in [3000, 4000, 8000] {
+            let packet = Frame(payload: [UInt8](repeating: 7, count: size)).bytes
+            let linear = min(packet.count, 4096 - 256 - 320)    // what BPF_PROG_TEST_RUN keeps in the first segment
+            let bench = Bench(isMultiBuffer: packet.count > linear, bytesBehind: packet.count - linear)
+            #expect((unsafe bench.run(program.interpreter, Array(packet.prefix(linear)))).effect.verdict == .pass)
+            #expect(kernel.run(packet)?.verdict == 2)
+        }
+        for map in program.maps { #expect(map.contents == kernel.entries(map.name)) }
+        #expect(try program.map(named: "protocols")?.lookup([6, 0, 0, 0]) == Asm.words([3, 15000 + 3 * 54]))
+    }
+
     @Test func macSwapWritesTheAddressesOnly() throws {
         let program = try ProgramLoader.load(object: try Objects.program("macswap"), program: nil, verify: .kernel)
         let frame = Frame(vlans: [5]).bytes

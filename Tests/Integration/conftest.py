@@ -1,7 +1,5 @@
 """What every integration test relies on: signals become teardown, dead runs are reaped, nothing remains."""
 
-import pathlib
-
 import pytest
 
 from lab import owner, scope
@@ -18,16 +16,9 @@ def nothing_of_dead_runs():
 
 @pytest.fixture(autouse=True)
 def nothing_remains():
-    before = _mounts()
     yield
-    left = owner.remains() + [f"mount {mount}" for mount in sorted(_mounts() - before)]
+    left = owner.remains()
     assert not left, "left behind: " + ", ".join(left)
-
-
-def _mounts() -> set[str]:
-    """Mount points a test can make. `ip netns` keeps /run/netns itself mounted for good."""
-    lines = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
-    return {point for _, point, kind, *_ in lines if kind in ("hugetlbfs", "tracefs")}
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -6,36 +6,7 @@ import struct
 import pytest
 
 from lab import checksum, pcap, wire
-
-ETHERNET = bytes.fromhex("020000000002020000000001")
-
-
-def ipv4(protocol: int, l4: bytes, options: bytes = b"") -> bytes:
-    header = struct.pack("!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(l4), 1, 0x4000, 64,
-                         protocol, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])) + options
-    total = checksum.finish(checksum.ones_sum(header))
-    return ETHERNET + b"\x08\x00" + header[:10] + struct.pack("!H", total) + header[12:] + l4
-
-
-def ipv6(protocol: int, l4: bytes) -> bytes:
-    addresses = bytes(15) + b"\1" + bytes(15) + b"\2"
-    return ETHERNET + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(l4), protocol, 64) + addresses + l4
-
-
-def tcp(payload: bytes) -> bytes:
-    return struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 0x50, 0x10, 500, 0, 0) + payload
-
-
-def udp(payload: bytes) -> bytes:
-    return struct.pack("!HHHH", 1, 2, 8 + len(payload), 0) + payload
-
-
-def seeded(frame: bytes) -> tuple[bytes, wire.Packet]:
-    packet = wire.parse(frame)
-    field = packet.l4 + packet.checksum_offset
-    seed = checksum.ones_sum(checksum.pseudo_header(packet))
-    return frame[:field] + struct.pack("!H", seed) + frame[field + 2:], packet
-
+from lab.packets import ipv4, ipv6, seeded, tcp, udp
 
 def frames_of_all_kinds() -> list[bytes]:
     bodies = [random.Random(length).randbytes(length) for length in (0, 1, 2, 3, 17, 1000, 1447, 1448)]

@@ -59,14 +59,17 @@ internal import CBPF
     /// `bpf_map_update_elem`: 0 or a negated error number, the kernel's checks in the kernel's order.
     @_noLocks
     mutating func update(_ key: UInt64, _ value: UInt64, flags: UInt64) -> Int64 {
-        guard flags <= 2 else { return -ErrorNumber.invalid }      // BPF_F_LOCK needs a spin lock in the value
+        let lockBit: UInt64 = 4     // BPF_F_LOCK: needs a spin lock in the value, which no map here has
+        guard flags & ~lockBit <= 2 else { return -ErrorNumber.invalid }
         if !isHash {
             let at = arrayLookup(key)
             if at == 0 { return -ErrorNumber.tooBig }
-            if flags == 1 { return -ErrorNumber.exists }
+            if flags & 1 != 0 { return -ErrorNumber.exists }
+            if flags & lockBit != 0 { return -ErrorNumber.invalid }
             unsafe apus_move(Memory.pointer(at), Memory.pointer(value), valueSize)
             return 0
         }
+        if flags & lockBit != 0 { return -ErrorNumber.invalid }
         let hash = self.hash(key)
         unsafe apus_lock(&lock)
         let result = insert(key, value, flags, hash)

@@ -8,6 +8,26 @@ struct LinkedProgram {
     fileprivate(set) var origins: [(function: ObjectFile.Function, instruction: Int)]
     let maps: [MapDefinition]
 
+    fileprivate init(_ program: ObjectFile.Function, of object: ObjectFile) {
+        self.object = object
+        self.program = program
+        instructions = []
+        origins = []
+        maps = object.maps.map(\.definition)
+    }
+
+    /// Bare instructions, in which maps are already named by their place in `maps`.
+    init(name: String, instructions: [Instruction], maps: [MapDefinition]) {
+        object = ObjectFile(named: name)
+        program = ObjectFile.Function(name: name, section: 0, start: 0, instructions: instructions)
+        self.instructions = instructions
+        origins = []
+        self.maps = maps
+    }
+
+    /// Name of the program's section; empty for bare instructions.
+    var section: String { object.sections.indices.contains(program.section) ? object.sections[program.section].name : "" }
+
     func source(_ index: Int) -> SourceLine? {
         guard origins.indices.contains(index) else { return nil }
         return object.source(origins[index].function, origins[index].instruction)
@@ -29,8 +49,7 @@ struct Linker {
     private static let instructionsMax = 1_000_000
 
     static func link(_ program: ObjectFile.Function, of object: ObjectFile) throws(LoadError) -> LinkedProgram {
-        var linker = Linker(object: object, linked: LinkedProgram(
-            object: object, program: program, instructions: [], origins: [], maps: object.maps.map(\.definition)))
+        var linker = Linker(object: object, linked: LinkedProgram(program, of: object))
         _ = try linker.append(program)
         return linker.linked
     }
@@ -84,7 +103,7 @@ struct Linker {
         if let relocation {
             let symbol = object.symbols[relocation.symbol]
             if symbol.section == 0 {
-                throw linked.error(.unsupported, at: at, "function \(symbol.name) is not in the object: kernel functions are not supported yet")
+                throw linked.error(.unsupported, at: at, "kernel function \(symbol.name) is not supported yet")
             }
             guard instruction.isLocalCall, relocation.type == 10, symbol.value / 8 <= UInt64(Int32.max) else {
                 throw linked.error(.malformed, at: at, "relocation of type \(relocation.type) does not fit a call")

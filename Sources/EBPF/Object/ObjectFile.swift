@@ -25,6 +25,17 @@ struct ObjectFile {
         }
     }
 
+    /// No file: instructions come from elsewhere.
+    init(named name: String) {
+        self.name = name
+        sections = []
+        symbols = []
+        functions = []
+        maps = []
+        debug = BTFExtension()
+        relocations = [:]
+    }
+
     private init(name: String, parsing bytes: [UInt8]) throws(Malformed) {
         let file = try ELFFile(bytes)
         self.name = name

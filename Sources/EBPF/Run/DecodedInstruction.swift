@@ -18,7 +18,7 @@ enum Operation: UInt8 {
     case jump, exit, callLocal
     case jeq64, jgt64, jge64, jset64, jne64, jsgt64, jsge64, jlt64, jle64, jslt64, jsle64
     case jeq32, jgt32, jge32, jset32, jne32, jsgt32, jsge32, jlt32, jle32, jslt32, jsle32
-    case mapLookup, mapUpdate, mapDelete, ktime, random, processor, csumDiff, adjustHead, adjustTail, adjustMeta
+    case mapLookup, mapUpdate, mapDelete, ktime, random, processor, csumDiff, adjustHead, adjustTail, adjustMeta, bufferLength
 
     /// The helpers there are, by the kernel's number.
     static func helper(_ number: Int32) -> Operation? {
@@ -33,6 +33,7 @@ enum Operation: UInt8 {
         case 44: .adjustHead
         case 54: .adjustMeta
         case 65: .adjustTail
+        case 188: .bufferLength
         default: nil
         }
     }

@@ -5,11 +5,11 @@ enum Helpers {
         unsafe Memory.pointer(address).assumingMemoryBound(to: MapStorage.self)
     }
 
-    /// `bpf_csum_diff` of Linux 6.13 and later, which folds its result to 16 bits (before, it was the 32-bit sum).
+    /// `bpf_csum_diff` of Linux 6.13 and later: of any sizes, folded to 16 bits. Before, sizes were multiples of 4 and
+    /// the result a 32-bit sum; programs fold it anyway.
     @_noLocks
     static func csumDiff(_ from: UInt64, _ fromSize: UInt64, _ to: UInt64, _ toSize: UInt64, _ seed: UInt64) -> Int64 {
         let fromCount = UInt32(truncatingIfNeeded: fromSize), toCount = UInt32(truncatingIfNeeded: toSize)
-        if (fromCount | toCount) & 3 != 0 { return -ErrorNumber.invalid }
         let seed = UInt32(truncatingIfNeeded: seed)
         let result: UInt32
         if fromCount != 0 && toCount != 0 {
@@ -25,14 +25,21 @@ enum Helpers {
         return Int64((once & 0xffff) &+ (once >> 16))
     }
 
-    /// `csum_partial` over whole 32-bit words, in memory order: zero only if everything is, else 1 to 0xffff_ffff.
+    /// `csum_partial` over 32-bit words in memory order, the last padded with zeros: zero only if everything is, else 1
+    /// to 0xffff_ffff.
     @_noLocks @inline(__always)
     private static func sum(_ address: UInt64, _ count: UInt32, _ seed: UInt32) -> UInt32 {
         var total = UInt64(seed)        // at most 2^32 * 2^30: no overflow
         var at: UInt64 = 0
-        while at < UInt64(count) {
+        while at &+ 4 <= UInt64(count) {
             total &+= UInt64(Memory.load32(address &+ at))
             at &+= 4
+        }
+        var shift: UInt64 = 0
+        while at < UInt64(count) {
+            total &+= UInt64(Memory.load8(address &+ at)) &<< shift
+            at &+= 1
+            shift &+= 8
         }
         return add(UInt32(truncatingIfNeeded: total), UInt32(truncatingIfNeeded: total >> 32))
     }

@@ -178,6 +178,7 @@ internal import CBPF
             case .adjustHead: unsafe registers[0] = UInt64(bitPattern: packet.adjustHead(registers[2]))
             case .adjustTail: unsafe registers[0] = UInt64(bitPattern: packet.adjustTail(registers[2]))
             case .adjustMeta: unsafe registers[0] = UInt64(bitPattern: packet.adjustMeta(registers[2]))
+            case .bufferLength: unsafe registers[0] = packet.end &- packet.data &+ UInt64(context.bytesBehind)
             case .ktime: unsafe registers[0] = apus_ktime_ns()
             case .random: unsafe registers[0] = UInt64(apus_random32())
             case .processor: unsafe registers[0] = UInt64(apus_cpu())

@@ -93,8 +93,10 @@ struct Packet {
         return 0
     }
 
-    /// Makes `lowest` an address inside the buffer, moving packet and metadata up if need be: as far as the whole
-    /// growth the kernel allows needs, so that it happens once, or as far as the tailroom goes.
+    /// Makes `lowest` an address inside the buffer, moving everything up if need be: as far as the whole growth the
+    /// kernel allows needs, so that it happens once, or as far as the tailroom goes. What lies in front of the packet
+    /// moves along, because a program that shortened the head may grow it again and find its bytes; what comes into
+    /// reach at the low end is zeroed, so that nobody else's bytes leave with the packet.
     @_noLocks
     private mutating func makeRoom(_ lowest: UInt64) -> Bool {
         if lowest >= bufferStart { return true }
@@ -103,7 +105,8 @@ struct Packet {
         guard needed <= tailroom else { return false }
         let generous = bufferStart &+ Packet.headGrowthMax &- arrivalData
         let shift = min(max(needed, generous), tailroom)
-        unsafe apus_move(Memory.pointer(meta &+ shift), Memory.pointer(meta), Int(end &- meta))
+        unsafe apus_move(Memory.pointer(bufferStart &+ shift), Memory.pointer(bufferStart), Int(end &- bufferStart))
+        unsafe apus_zero(Memory.pointer(bufferStart), Int(shift))
         data &+= shift
         end &+= shift
         meta &+= shift

@@ -55,11 +55,8 @@ class Bench:
         self._scope = Scope()
 
     def __enter__(self):
-        try:
+        with self._scope.building():
             self._build()
-        except BaseException:
-            self._scope.close()
-            raise
         return self
 
     def __exit__(self, *exception):

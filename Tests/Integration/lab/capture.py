@@ -57,14 +57,15 @@ class Capture:
         self.dropped = 0
 
     def __enter__(self):
-        # Protocol 0 until every option is set: no frame arrives before.
-        self._socket = self.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._scope.callback(self._socket.close)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self._buffer // 2)  # the kernel doubles it
-        self._filter_direction()
-        self._socket.setblocking(False)
-        self._socket.bind((self.device, _ETH_P_ALL))
+        with self._scope.building():
+            # Protocol 0 until every option is set: no frame arrives before.
+            self._socket = self.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._scope.callback(self._socket.close)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self._buffer // 2)  # the kernel doubles it
+            self._filter_direction()
+            self._socket.setblocking(False)
+            self._socket.bind((self.device, _ETH_P_ALL))
         return self
 
     def __exit__(self, *exception):

@@ -5,13 +5,13 @@ import os
 import pathlib
 import shutil
 import socket
+import subprocess
 import time
 
 from lab import owner, process
 from lab.scope import Scope
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
-RUNTIME = pathlib.Path("/run/apus")
 
 
 class DaemonFailed(RuntimeError):
@@ -49,26 +49,25 @@ class Daemon:
         self._scope = Scope()
 
     def __enter__(self):
-        self.directory = owner.temporary_directory()
-        self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        self._socket = self.directory / "stats.sock"
-        self._name = self.directory.name
+        with self._scope.building():
+            self.directory = owner.temporary_directory()
+            self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self._configure()
+            self._child, self._answered = None, False
+            self._scope.callback(self._stop)
+            with open(self._log, "w") as log:
+                self._child = process.spawn([self.executable, self.configuration], death_signal="TERM", stdout=log,
+                                            stderr=log, stdin=subprocess.DEVNULL, env=self._environment)
+            self._wait_until_it_answers(seconds=20)
+            self._answered = True
+        return self
+
+    def _configure(self):
+        self._name, self._socket = self.directory.name, self.directory / "stats.sock"
+        self._log, self.configuration = self.directory / "log", self.directory / owner.CONFIGURATION
         common = {"name": self._name, "lcores": polling_core(), "memory": "128M", "hugepages": "auto",
                   "stats-socket": self._socket}
-        self.configuration = self.directory / "apus.ini"
         self.configuration.write_text(ini(self._sections | {"apus": common | self._sections.get("apus", {})}))
-        self._log = self.directory / "log"
-        self._child = None
-        self._scope.callback(self._stop)
-        with open(self._log, "w") as log:
-            self._child = process.spawn([self.executable, self.configuration], death_signal="TERM", stdout=log,
-                                        stderr=log, stdin=-3, env=self._environment)
-        try:
-            self._wait_until_it_answers(seconds=20)
-        except BaseException:
-            self._scope.close()
-            raise
-        return self
 
     def __exit__(self, *exception):
         self._scope.close()
@@ -124,9 +123,11 @@ class Daemon:
         ended = process.stop(self._child)
         if running and not ended:
             raise DaemonFailed(self._report("had to be killed: SIGTERM did not end it within 5 seconds"))
+        if not self._answered:
+            return  # its start-up has failed or was interrupted, which is being reported
         if self._child.returncode:
             raise DaemonFailed(self._report("failed"))
-        left = [str(path) for path in (self._socket, RUNTIME / self._name) if path.exists()]
+        left = [str(path) for path in (self._socket, owner.RUNTIME / self._name) if path.exists()]
         if left:
             raise DaemonFailed(f"left behind: {', '.join(left)}")
 

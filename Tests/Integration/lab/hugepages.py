@@ -1,7 +1,7 @@
-"""2 MB pages, reserved together and given back together.
+"""2 MB pages: reserved on top of what is there, and given back.
 
-One state file says what was there before and who uses how many. Whoever comes first records, whoever goes last
-restores; users that died are not counted.
+Others may reserve at the same time, so only differences are taken back. One state file says who holds how many and
+what was mounted; whoever comes first mounts, whoever goes last unmounts, and the dead hold nothing.
 """
 
 import contextlib
@@ -19,48 +19,66 @@ _STATE = pathlib.Path("/run/apus-lab.hugepages")
 
 
 class Reserved:
-    """Context manager: `count` pages more than before. `granted` says how many there are in the end."""
+    """Context manager: up to `count` pages more than before, `granted` in the end (memory may be fragmented)."""
 
     def __init__(self, count: int):
         self.count = count
-        self.granted = 0
+        self.granted = None
         self._scope = Scope()
 
     def __enter__(self):
-        self._scope.callback(_change_users, os.getpid(), -self.count)
-        self.granted = _change_users(os.getpid(), self.count)
+        with self._scope.building():
+            self._scope.callback(self._give_back)
+            with shielded(), _locked() as state:
+                self.granted = _take(state, str(os.getpid()), self.count)
         return self
 
     def __exit__(self, *exception):
         self._scope.close()
 
+    def _give_back(self):
+        if self.granted is not None:
+            with _locked() as state:
+                _give_back(state, str(os.getpid()), self.granted)
+
 
 def reap():
-    """Forgets dead users; the last one's pages go back."""
-    if _STATE.exists():
-        _change_users(os.getpid(), 0)
-
-
-def remains() -> list[str]:
-    with _locked() as state:
-        mine = state.get("users", {}).get(str(os.getpid()), 0)
-    return [f"{mine} huge pages"] if mine else []
-
-
-def _change_users(pid: int, by: int) -> int:
+    """Gives back what dead processes hold."""
     with shielded(), _locked() as state:
-        users = {int(user): pages for user, pages in state.get("users", {}).items() if owner.alive(int(user))}
-        users[pid] = max(0, users.get(pid, 0) + by)
-        users = {user: pages for user, pages in users.items() if pages}
-        if users and "original" not in state:
-            state["original"] = int(_COUNT.read_text())
-            state["mounted"], state["made"] = _mount()
-        state["users"] = users
-        if "original" in state:
-            _COUNT.write_text(str(state["original"] + sum(users.values())))
-            if not users:
-                _unmount(state["mounted"], state["made"])
-        return int(_COUNT.read_text())
+        for user, pages in list(state.get("users", {}).items()):
+            if not owner.alive(int(user)):
+                _give_back(state, user, pages)
+
+
+def remains(pid: int) -> list[str]:
+    with _locked() as state:
+        return [f"{pages} huge pages" for user, pages in state.get("users", {}).items() if user == str(pid)]
+
+
+def _take(state: dict, user: str, count: int) -> int:
+    if not state:
+        mounted, made = _mount()
+        state.update(users={}, mounted=mounted, made=made)
+    granted = _grow(count)
+    state["users"][user] = state["users"].get(user, 0) + granted
+    return granted
+
+
+def _give_back(state: dict, user: str, count: int):
+    _grow(-count)
+    state["users"][user] -= count
+    if not state["users"][user]:
+        del state["users"][user]
+    if not state["users"]:
+        _unmount(state["mounted"], state["made"])
+        state.clear()
+
+
+def _grow(by: int) -> int:
+    """How many pages there are more than before; the kernel may grant fewer than asked."""
+    before = int(_COUNT.read_text())
+    _COUNT.write_text(str(max(0, before + by)))
+    return int(_COUNT.read_text()) - before
 
 
 @contextlib.contextmanager
@@ -78,8 +96,7 @@ def _locked():
         finally:
             file.seek(0)
             file.truncate()
-            if state.get("users"):
-                file.write(json.dumps(state))
+            file.write(json.dumps(state))
 
 
 def _mounted() -> bool:
@@ -97,7 +114,9 @@ def _mount() -> tuple[bool, bool]:
 
 
 def _unmount(mounted: bool, made: bool):
-    if mounted and _mounted():
-        process.call("umount", _MOUNT)
-    if made and _MOUNT.exists():
-        _MOUNT.rmdir()
+    """Where somebody else has begun to use the mount, it stays."""
+    with contextlib.suppress(process.CommandFailed, OSError):
+        if mounted and _mounted():
+            process.call("umount", _MOUNT)
+        if made and not _mounted():
+            _MOUNT.rmdir()

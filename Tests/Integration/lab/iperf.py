@@ -1,6 +1,7 @@
 """iperf3 between two namespaces, for speed; the bytes it sends are nobody's evidence."""
 
 import json
+import subprocess
 import time
 
 from lab import process
@@ -14,7 +15,8 @@ _LISTEN = "0A"
 def gigabits_per_second(client: Namespace, server: Namespace, address: str, seconds: int) -> float:
     """What the server received, over TCP."""
     with Scope() as scope:
-        listener = process.spawn(server.command("iperf3", "-s", "-1", "-B", address), stdout=-3, stderr=-3)
+        listener = process.spawn(server.command("iperf3", "-s", "-1", "-B", address), stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
         scope.callback(process.stop, listener)
         _wait_until_it_listens(server)
         report = json.loads(client.call("iperf3", "-c", address, "-t", seconds, "-J", timeout=seconds + 10))

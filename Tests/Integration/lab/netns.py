@@ -21,11 +21,12 @@ class Namespace:
         self._scope = Scope()
 
     def __enter__(self):
-        self._scope.callback(self._remove)
-        process.call("ip", "netns", "add", self.name)
-        self.sysctl("net/ipv6/conf/all/disable_ipv6", 1)
-        self.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
-        self.ip("link set lo up")
+        with self._scope.building():
+            self._scope.callback(self._remove)
+            process.call("ip", "netns", "add", self.name)
+            self.sysctl("net/ipv6/conf/all/disable_ipv6", 1)
+            self.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
+            self.ip("link set lo up")
         return self
 
     def __exit__(self, *exception):

@@ -20,7 +20,7 @@ class Violation(AssertionError):
     """`kinds` are the checks that failed: frames, tshark, kernel, calls, conservation, devices, states, evidence."""
 
     def __init__(self, findings: dict[str, list[str]]):
-        self.kinds = set(findings)
+        self.findings, self.kinds = findings, set(findings)
         super().__init__("\n".join(f"{kind}: {len(found)} findings\n  " + "\n  ".join(found[:_SHOWN_MAX])
                                    for kind, found in findings.items()))
 
@@ -28,11 +28,11 @@ class Violation(AssertionError):
 @dataclasses.dataclass
 class Crossing:
     """What one capture holds, in numbers."""
-    frames: list[Frame]
+    frames: list[Frame] = dataclasses.field(repr=False)
     partial: int = 0
     superframes: int = 0
     superframe_bytes: int = 0
-    finished: list[bytes] = dataclasses.field(default_factory=list)  # each frame, completed where it was partial
+    finished: list[bytes] = dataclasses.field(default_factory=list, repr=False)  # completed where they were partial
     findings: list[str] = dataclasses.field(default_factory=list)
 
     @property

@@ -7,12 +7,16 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import tempfile
 
 from lab import process
 
 _NAMED = re.compile(r"^apus-(\d+)-")
 NAMESPACES = pathlib.Path("/run/netns")
+RUNTIME = pathlib.Path("/run/apus")
+TEMPORARY = pathlib.Path(tempfile.gettempdir())
+CONFIGURATION = "apus.ini"
 
 
 def name(label: str) -> str:
@@ -37,7 +41,7 @@ def alive(pid: int) -> bool:
 
 
 def temporary_directory() -> pathlib.Path:
-    return pathlib.Path(tempfile.mkdtemp(prefix=name("")))
+    return pathlib.Path(tempfile.mkdtemp(prefix=name(""), dir=TEMPORARY))
 
 
 def _entries(directory: pathlib.Path, wanted) -> list[pathlib.Path]:
@@ -51,39 +55,54 @@ def _dead(pid: int) -> bool:
 
 
 def reap():
-    """Removes what dead runs left: processes in their namespaces, the namespaces, directories, uprobes, huge pages.
+    """Removes what dead runs left.
 
-    Their children died with them (`process.spawn`), and their devices with the children or the namespaces.
+    Their children died with them, and devices with the children or the namespaces; but a daemon that has changed its
+    credentials does not get the death signal any more, so those are looked for.
     """
     from lab import hugepages, uprobe  # they name their things through this module
+    for pid, _ in _daemons(_dead):
+        os.kill(pid, signal.SIGKILL)
     for path in _entries(NAMESPACES, _dead):
         process.call("ip", "netns", "del", path.name)
     uprobe.reap(_dead)
-    for path in _entries(pathlib.Path(tempfile.gettempdir()), _dead):
+    for path in _entries(TEMPORARY, _dead) + _entries(RUNTIME, _dead):
         if os.path.ismount(path):  # a tracefs of its own, see uprobe.py
             process.call("umount", path)
         shutil.rmtree(path, ignore_errors=True)
     hugepages.reap()
 
 
-def remains() -> list[str]:
-    """What this process has made and not yet removed."""
+def remains(pid: int | None = None) -> list[str]:
+    """What a process (this one if none is named) has made and not yet removed."""
     from lab import hugepages, uprobe
+    pid = pid or os.getpid()
+    found = [str(path) for place in (NAMESPACES, TEMPORARY, RUNTIME) for path in _entries(place, pid.__eq__)]
+    found += [f"device {path.name}" for path in pathlib.Path("/sys/class/net").glob(f"apus{pid}[!0-9]*")]
+    found += [f"daemon {process} of {owner}" for process, owner in _daemons(pid.__eq__)]
+    found += [f"mount {line.split()[1]}" for line in open("/proc/mounts") if f"{TEMPORARY}/apus-{pid}-" in line]
+    found += [f"child {child}" for child in _children(pid)]
+    return found + uprobe.remains(pid) + hugepages.remains(pid)
 
-    def mine(pid: int) -> bool:
-        return pid == os.getpid()
-    found = [str(path) for path in _entries(NAMESPACES, mine) + _entries(pathlib.Path(tempfile.gettempdir()), mine)]
-    found += [f"device {path.name}" for path in pathlib.Path("/sys/class/net").iterdir()
-              if path.name.startswith(device_name(""))]
-    found += [f"child {pid}" for pid in _children(os.getpid())]
-    return found + uprobe.remains(mine) + hugepages.remains()
+
+def _daemons(wanted):
+    """Processes with the configuration of some run as an argument: their id and the run's."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = [pathlib.Path(word) for word in path.read_text(errors="replace").split("\0")]
+        except OSError:
+            continue
+        for word in words:
+            if word.name == CONFIGURATION and word.parent.parent == TEMPORARY:
+                if (run := owner_of(word.parent.name)) and wanted(run):
+                    yield int(path.parent.name), run
 
 
 def _children(parent: int) -> list[int]:
     children = []
-    for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
+    for path in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
         try:
-            children += [int(pid) for pid in (task / "children").read_text().split()]
-        except (OSError, ValueError):
+            children += [int(pid) for pid in path.read_text().split()]
+        except OSError:
             continue
     return children

@@ -68,6 +68,15 @@ class Scope(contextlib.ExitStack):
                 _open.remove(self)
             return super().__exit__(*exception)
 
+    @contextlib.contextmanager
+    def building(self):
+        """For the `__enter__` of what owns this scope: half built is taken down again."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def close(self):
         self.__exit__(None, None, None)
 

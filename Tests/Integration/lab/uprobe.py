@@ -26,7 +26,7 @@ class Uprobe:
         self._scope = Scope()
 
     def __enter__(self):
-        try:
+        with self._scope.building():
             offset = elf.file_offset(self._binary, self._symbol)
             self._tracing = self._scope.enter_context(_tracefs())
             self._scope.callback(_remove, self._tracing, self._group, self._event)
@@ -35,9 +35,6 @@ class Uprobe:
             instance.mkdir()
             (instance / "buffer_size_kb").write_text("4")
             (instance / "events" / self._group / self._event / "enable").write_text("1")
-        except BaseException:
-            self._scope.close()
-            raise
         return self
 
     def __exit__(self, *exception):
@@ -59,8 +56,8 @@ def reap(is_dead):
                 _remove(tracing, group, event)
 
 
-def remains(is_mine) -> list[str]:
-    return [f"uprobe {event}" for tracing in _mounts()[:1] for pid, _, event in _events(tracing) if is_mine(pid)]
+def remains(pid: int) -> list[str]:
+    return [f"uprobe {event}" for tracing in _mounts()[:1] for owner, _, event in _events(tracing) if owner == pid]
 
 
 def _events(tracing: pathlib.Path):
