@@ -30,7 +30,7 @@ def nothing_remains():
 
 def pair_behind(**options):
     @pytest.fixture(scope="class")
-    def pair():
+    def pair(self):
         with Pair(functools.partial(Apus, **options), outward="deliver_to_b" not in options) as pair:
             yield pair
     return pair
@@ -60,9 +60,9 @@ def udp(pair, sender):
     return pair.judge(frames)
 
 
-def tcp_outward(pair):
+def tcp_outward(pair, bytes=8 * MEGABYTE, **options):
     with pair.no_errors():
-        frames = pair.tcp_outward(8 * MEGABYTE)
+        frames = pair.tcp_outward(bytes, **options)
     return pair.judge(frames)
 
 
@@ -135,10 +135,14 @@ class TestFull:
 
 
 class TestPlanted:
-    """A wrong seed, planted on purpose, fails each case."""
+    """A wrong seed, planted on purpose, fails each case in which seeds are Apus's.
+
+    Not `udp`: to a port that took GUEST_CSUM the vhost library computes the seed of every packet that is no superframe
+    anew (rte_net_intel_cksum_prepare), so none planted at egress arrives.
+    """
     pair = pair_behind(**PLANTED)
 
-    @pytest.mark.parametrize("case", (tcp_bulk, tcp_small, udp))
+    @pytest.mark.parametrize("case", (tcp_bulk, tcp_small))
     @pytest.mark.parametrize("name", "ab")
     def test_captures_show_it(self, pair, case, name):
         with pytest.raises(Violation) as violation:
@@ -147,7 +151,7 @@ class TestPlanted:
 
     def test_the_kernel_behind_b_sees_it(self, pair):
         with pytest.raises(Violation) as violation:
-            tcp_outward(pair)
+            tcp_outward(pair, MEGABYTE // 4, seconds=5)
         assert violation.value.kinds == {"kernel"}
 
 

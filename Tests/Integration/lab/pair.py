@@ -12,7 +12,7 @@ import threading
 from lab import hugepages, oracle, owner
 from lab.bench import PACKET_PAGES
 from lab.capture import Capture
-from lab.daemon import REPOSITORY, Daemon, binary, polling_core
+from lab.daemon import REPOSITORY, Daemon, binary, polling_core, present
 from lab.guest import Guest, JobUnfinished, tap, vhost_user
 from lab.netns import Namespace
 from lab.scope import Scope
@@ -38,7 +38,8 @@ class Apus:
         count = {"object": REPOSITORY / ".build/bpf/count.o", "ports": "a b", "checksum": "lazy", "verify": "kernel",
                  "engine": "interpreter"}
         self._sections = ports | {"xdp count": count, "wire w": {"ports": "a b"}}
-        self._executable, self._environment = executable or binary(), environment
+        self._executable = present(executable, "APUS_PLANTED_BINARY") if executable else binary()
+        self._environment = environment
         self._scope = Scope()
 
     def __enter__(self):
