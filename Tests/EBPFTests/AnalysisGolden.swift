@@ -39,7 +39,8 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "icmp_too_big", reads: ["quote": .look], completed: ["trim"],
                stores: ["mac": .l3(-42, -30), "type": .l3(-30, -28), "outer": .l3(-28, -8), "icmp": .l3(-8, 0), "sum": .l3(-6, -4)],
                adjusts: ["trim": "bpf_xdp_adjust_tail", "grow": "bpf_xdp_adjust_head"]),
-        Golden(file: "quote_copy", reads: ["copy": .look], completed: ["ttl"],
+        // The compiler copies without the array between: it reads where it pastes.
+        Golden(file: "quote_copy", reads: ["paste": .look], completed: ["ttl"],
                stores: ["ttl": .l3(8, 9), "paste": .l3(28, 56), "protocol": .l3(9, 10), "icmp": .l3(20, 28)]),
         Golden(file: "respond_zero",
                stores: ["source": .l3(12, 16), "destination": .l3(16, 20), "from": .l3(20, 62), "to": .l3(22, 64), "zero": .l3(26, 68)]),
