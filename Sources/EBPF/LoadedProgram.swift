@@ -8,8 +8,12 @@
     public let instructions: Int
     /// The maps the program refers to, in the object's order; data sections by their section's name.
     public let maps: [BPFMap]
+    /// What it can do to packets, and where it looks at checksums.
+    public let analysis: Analysis
     /// False only if no store, atomic or adjusting helper it contains can reach a packet.
-    public let canWrite: Bool
+    public var canWrite: Bool { !analysis.isReadOnly }
+    /// Some instruction asks for a finished checksum.
+    public var watchesChecksum: Bool { analysis.marks.contains { !$0.isEmpty } }
     private let code: UnsafeMutablePointer<DecodedInstruction>
     private let linked: LinkedProgram
 
@@ -35,7 +39,8 @@
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
         self.maps = maps.sorted { $0.key < $1.key }.map(\.value)
-        canWrite = WriteScan.canWrite(slots)
+        analysis = Analysis.of(linked)
+        for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
         self.linked = linked
         unsafe code = .allocate(capacity: slots.count)
         unsafe code.initialize(from: slots, count: slots.count)
@@ -53,6 +58,15 @@
 
     /// Where an instruction comes from, if the object says.
     public func source(of instruction: Int) -> SourceLine? { linked.source(instruction) }
+
+    /// What changes when program arrays hold `programs`: by the name of the array, by slot; an array that is missing
+    /// holds nothing anybody knows. Asked before a slot changes, so that the answer is in force when it does.
+    public func analysis(tailCalls programs: [String: [UInt32: LoadedProgram]]) -> Analysis {
+        Analysis.of(linked) { program, map in
+            guard program.maps.indices.contains(map), let slots = programs[program.maps[map].name] else { return .unknown }
+            return .known(slots.mapValues(\.linked))
+        }
+    }
 
     static func isFragsAware(section: String) -> Bool { section == "xdp.frags" || section.hasPrefix("xdp.frags/") }
 }

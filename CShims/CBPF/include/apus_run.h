@@ -27,6 +27,10 @@ APUS_INLINE uint64_t *_Nonnull apus_scratch_saved(struct apus_scratch *_Nonnull 
 APUS_INLINE uint64_t apus_scratch_context(struct apus_scratch *_Nonnull s) { return (uint64_t)s->context; }
 APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { return (uint64_t)s->frames[0]; }
 
+// Hands a packet whose checksum a program is about to look at to whoever can finish it.
+typedef void (*apus_completion)(void *_Nonnull argument);
+APUS_INLINE void apus_complete(apus_completion _Nonnull complete, void *_Nonnull argument) { complete(argument); }
+
 uint64_t apus_ktime_ns(void) APUS_HOT;      // CLOCK_MONOTONIC, as bpf_ktime_get_ns
 uint32_t apus_cpu(void) APUS_HOT;
 uint32_t apus_random32(void) APUS_HOT;      // not for secrets

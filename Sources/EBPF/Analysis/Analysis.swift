@@ -75,13 +75,22 @@ public struct Analysis: Sendable {
 /// What an instruction asks of the checksum before it runs. Watched only while the packet is partial.
 struct Marks: OptionSet, Sendable {
     let rawValue: UInt8
+
+    @_noLocks
+    init(rawValue: UInt8) { self.rawValue = rawValue }
+
     /// Complete a known partial packet.
-    static let complete = Marks(rawValue: 1)
+    static var complete: Marks { Marks(rawValue: 1) }
     /// Complete it if this load meets the field.
-    static let completeIfField = Marks(rawValue: 2)
+    static var completeIfField: Marks { Marks(rawValue: 2) }
     /// The same for an opaque packet; only in programs that cannot write, others get none.
-    static let completeOpaqueIfField = Marks(rawValue: 4)
-    static let completeOpaque = Marks(rawValue: 8)
+    static var completeOpaque: Marks { Marks(rawValue: 4) }
+    static var completeOpaqueIfField: Marks { Marks(rawValue: 8) }
+
+    static var knownBits: UInt8 { @_noLocks get { 3 } }
+    static var opaqueBits: UInt8 { @_noLocks get { 12 } }
+    /// Bits of the unconditional ones.
+    static var alwaysBits: UInt8 { @_noLocks get { 5 } }
 }
 
 /// What a program array holds.

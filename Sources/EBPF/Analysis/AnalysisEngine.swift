@@ -312,6 +312,8 @@ final class AnalysisEngine {
             for site in packetReads where site.program == 0 {
                 result.marks[site.instruction].insert(root.instructions[site.instruction].instructionClass == 1 ? .completeOpaqueIfField : .completeOpaque)
             }
+            // It may move the packet inside its buffer, and completion works on the packet where it arrived.
+            if !packetReads.isEmpty { for adjustment in result.adjustments { result.marks[adjustment.instruction].insert(.completeOpaque) } }
         }
         return result
     }

@@ -20,6 +20,9 @@ struct PacketFacts: Equatable, Hashable {
 
     /// VLAN tags that are certainly there.
     private(set) var tags = 0
+    /// Their EtherTypes, 16 bits each from the lowest; 0: one or the other. A program that parses a second time, or the
+    /// next one, then takes the same path.
+    private(set) var tagTypes: UInt64 = 0
     private(set) var family = Family.unknown
     /// IPv4 protocol, or IPv6's first next header.
     private(set) var proto: UInt8?
@@ -27,7 +30,7 @@ struct PacketFacts: Equatable, Hashable {
     private(set) var ihl: ClosedRange<UInt8> = 0...15
     private(set) var version: UInt8?
 
-    static let tagsMax = 6
+    static let tagsMax = 4
 
     /// Where the EtherType is that is not known yet.
     var etherType: Int { 12 + 4 * tags }
@@ -37,24 +40,33 @@ struct PacketFacts: Equatable, Hashable {
     /// What decides where the field is: states that agree here are joined, others are kept apart.
     struct Key: Hashable {
         var tags = 0
+        var tagTypes: UInt64 = 0
         var family = Family.unknown
         var proto: UInt8?
         var headerWords: UInt8?
     }
-    var key: Key { Key(tags: tags, family: family, proto: proto, headerWords: ihl.count == 1 ? ihl.lowerBound : nil) }
+    var key: Key { Key(tags: tags, tagTypes: tagTypes, family: family, proto: proto, headerWords: ihl.count == 1 ? ihl.lowerBound : nil) }
 
     func joined(_ other: PacketFacts) -> PacketFacts {
         if self == other { return self }
         guard family == other.family, tags == other.tags else {
             var result = PacketFacts()
             result.tags = min(tags, other.tags)
+            result.tagTypes = commonTypes(other, result.tags)
             return result
         }
         var result = self
+        result.tagTypes = commonTypes(other, tags)
         if proto != other.proto { result.proto = nil }
         if version != other.version { result.version = nil }
         result.ihl = min(ihl.lowerBound, other.ihl.lowerBound)...max(ihl.upperBound, other.ihl.upperBound)
         return result
+    }
+
+    private func type(ofTag tag: Int) -> UInt16 { UInt16(truncatingIfNeeded: tagTypes >> UInt64(16 * tag)) }
+
+    private func commonTypes(_ other: PacketFacts, _ count: Int) -> UInt64 {
+        (0..<count).reduce(0) { type(ofTag: $1) == other.type(ofTag: $1) ? $0 | UInt64(type(ofTag: $1)) << UInt64(16 * $1) : $0 }
     }
 
     // MARK: Learning
@@ -62,6 +74,10 @@ struct PacketFacts: Equatable, Hashable {
     /// A byte of the arrival, where the facts say what it is.
     func byte(_ position: Int) -> UInt8? {
         if let protocolByte, Int64(position) == protocolByte { return proto }
+        let tag = (position - 12) / 4
+        if position >= 12, tag < tags, type(ofTag: tag) != 0, position % 4 < 2 {
+            return position % 4 == 0 ? UInt8(type(ofTag: tag) >> 8) : UInt8(type(ofTag: tag) & 0xff)
+        }
         switch (family, position - etherType) {
         case (.ipv4, 0): return 0x08
         case (.ipv4, 1): return 0x00
@@ -91,7 +107,9 @@ struct PacketFacts: Equatable, Hashable {
             case 0x0800: family = .ipv4
             case 0x86dd: family = .ipv6
             case let type where PacketFacts.isTag(type):
-                if tags < PacketFacts.tagsMax { tags += 1 }
+                guard tags < PacketFacts.tagsMax else { break }
+                tagTypes |= UInt64(type) << UInt64(16 * tags)
+                tags += 1
             default: family = .other
             }
         }

@@ -20,6 +20,7 @@ internal import CBPF
         // a load from its addresses is answered from `packet`.
         let md = unsafe apus_scratch_context(scratch)
         var packet = Packet(context)
+        var watched = unsafe context.unfinished?.watched.rawValue ?? 0
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
@@ -37,6 +38,12 @@ internal import CBPF
             // Memory operands: loads count from the source register, stores from the destination.
             let offset = UInt64(bitPattern: Int64(i.offset))
             let from = b &+ offset, to = a &+ offset
+
+            if i.marks & watched != 0, packet.isLooked(by: i, at: from, context) {
+                unsafe context.finishChecksum()
+                packet.effect.looked = true
+                watched = 0
+            }
 
             switch i.operation {
             case .add64: unsafe registers[dst] = a &+ b
