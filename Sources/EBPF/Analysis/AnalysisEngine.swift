@@ -48,6 +48,7 @@ final class AnalysisEngine {
         var data = ByteRange()
         var l3 = ByteRange()
         var isL3Certain = true
+        var isField = true
     }
 
     private(set) var codes: [Code] = []
@@ -74,6 +75,7 @@ final class AnalysisEngine {
     private(set) var readSites: [Site: UInt64] = [:]
     private(set) var lookLabels: UInt64 = 0
     private(set) var sinks: [Site: String] = [:]
+    private var comparisons: [Site: UInt64] = [:]
     private(set) var stores: [Site: StoreRange] = [:]
     private(set) var adjustments: [Site: String] = [:]
     private(set) var unknownTailCalls: Set<Site> = []
@@ -203,7 +205,8 @@ final class AnalysisEngine {
     }
 
     /// The branch at the end of the block at hand depends on `labels`: so does whatever happens before its arms meet.
-    func branched(on labels: UInt64) {
+    func branched(on labels: UInt64, _ at: Int) {
+        comparisons[Site(program: program, instruction: at), default: 0] |= labels
         var isNew = false
         for block in code.flow.region(of: block) {
             let place = Place(context: context, block: block)
@@ -247,11 +250,12 @@ final class AnalysisEngine {
 
     func changes(_ at: Int) { nodes[node].events[at, default: Event()].isChange = true }
 
-    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?) {
+    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?, isField: Bool = false) {
         func clamped(_ value: Int64) -> Int32 { Int32(clamping: value) }
         var range = stores[Site(program: program, instruction: at)] ?? StoreRange()
         range.data.include(clamped(lower), clamped(upper))
         if let l3 { range.l3.include(clamped(lower - l3), clamped(upper - l3)) } else { range.isL3Certain = false }
+        range.isField = range.isField && isField
         stores[Site(program: program, instruction: at)] = range
         changes(at)
     }
@@ -285,7 +289,7 @@ final class AnalysisEngine {
         result.states = nodes.count
         let order: (Site, Site) -> Bool = { ($0.program, $0.instruction) < ($1.program, $1.instruction) }
         for (site, range) in stores.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
-            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil))
+            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil, isField: range.isField))
         }
         for (site, helper) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
             result.adjustments.append(.init(instruction: site.instruction, helper: helper))
@@ -299,6 +303,7 @@ final class AnalysisEngine {
             result.sinks.append(.init(program: site.program, instruction: site.instruction, reason: reason))
         }
         result.unknownTailCalls = unknownTailCalls.filter { $0.program == 0 }.map(\.instruction).sorted()
+        result.comparisons = comparisons.filter { $0.key.program == 0 && $0.value & lookLabels != 0 }.map(\.key.instruction).sorted()
         result.completions = completions()
         let count = root.instructions.count
         result.isProvedInBounds = [Bool](repeating: false, count: count)

@@ -160,6 +160,11 @@ struct PacketFacts: Equatable, Hashable {
         case exact(at: Int, isUDP: Bool)
         /// These bytes of the access may belong to it (the first eight; a longer access: all).
         case possible(bytes: UInt8)
+
+        /// The access is inside the field.
+        func isField(_ size: Int) -> Bool {
+            if case .exact(let first, _) = self { first <= 0 && size <= first + 2 } else { false }
+        }
     }
 
     /// Where an access of `size` bytes through `pointer` meets the field.
