@@ -126,6 +126,7 @@ private struct Wording {
             if analysis.canLook { cost = "" }
             else if keeps && !analysis.reads.isEmpty { cost = ", keeps the checksum by difference: no full checksum" }
             else if keeps { cost = ", sets the checksum itself: no full checksum for partial packets" }
+            else if analysis.adjustments.isEmpty, groups.keys.allSatisfy({ $0 == Wording.link }) { cost = ", which no checksum covers" }
             else { cost = ", leaves the checksum to Apus, which mends it by difference" }
             result.append("rewrites \(writes.joined(separator: ", "))\(cost)")
         }
@@ -147,13 +148,16 @@ private struct Wording {
         return ["\(verb), and it \(why): partial packets are completed before \(completions)"]
     }
 
+    private static let link = "the Ethernet header"
+
     private var completions: String { places(analysis.completions) }
 
     private func what(_ store: Analysis.Store) -> String {
         if store.isField { return "the checksum" }
+        if store.fromData.lower >= 0, store.fromData.upper <= 14 { return Wording.link }
         guard let range = store.fromL3 else { return "bytes" }
         switch (range.lower, range.upper) {
-        case (_, ...0): return "the link layer"
+        case (_, ...0): return "what is in front of the IP header"
         case (12..., ...20), (8..., ...40) where range.lower == 8 && range.upper > 20: return "addresses"
         case (20..., ...64): return "the L4 header"
         case (0..., ...20): return "the IP header"
