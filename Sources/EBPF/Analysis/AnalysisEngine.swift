@@ -3,8 +3,8 @@
 final class AnalysisEngine {
     /// Bounds on the work; beyond them everything is possible.
     static let stepsMax = 4_000_000, statesMax = 40_000, callsMax = 8, contextsMax = 4_000, programsMax = 64
-    /// Kept apart at one place; what comes more forgets its facts.
-    static let keysMax = 48
+    /// Kept apart at one place; what comes more is kept apart by facts only, then by nothing.
+    static let keysMax = 48, factKeysMax = 96
     /// Rounds before a place's ranges are widened.
     static let patience = 24
     /// Reads of the field that are told apart; the rest share the last label.
@@ -25,7 +25,7 @@ final class AnalysisEngine {
     }
 
     struct Place: Hashable { let context, block: Int }
-    private struct NodeKey: Hashable { let place: Place; let key: AbstractState.Key }
+    private struct NodeKey: Hashable { let place: Place; var key: AbstractState.Key }
     struct Site: Hashable { let program, instruction: Int }
 
     struct Event {
@@ -132,12 +132,16 @@ final class AnalysisEngine {
         guard codes[contexts[context].program].instructions.indices.contains(block) else { return }
         let place = Place(context: context, block: block)
         var state = state
+        let code = codes[contexts[context].program].flow
+        for register in 0..<10 where !code.isLive(register, at: block) { state.registers[register] = .unknown }
         var key = NodeKey(place: place, key: state.key)
-        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.keysMax {
+        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.keysMax { key.key.pointers = 0 }
+        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.factKeysMax {
             state.facts = PacketFacts()
             state.headLower = -AbstractValue.far
             state.headUpper = AbstractValue.far
             key = NodeKey(place: place, key: state.key)
+            key.key.pointers = 0
         }
         let index: Int
         if let known = nodeIndex[key] {
