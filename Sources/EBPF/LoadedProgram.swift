@@ -43,7 +43,8 @@
 
     deinit { unsafe code.deallocate() }
 
-    /// Valid as long as this program lives: that is what the caller vouches for.
+    /// Valid as long as this program lives: that is what the caller vouches for. Taking it does not retain the program,
+    /// which may be freed after its last use: keep it in a field, or in `withExtendedLifetime`.
     @unsafe public var interpreter: Interpreter { unsafe Interpreter(program: UnsafePointer(code)) }
 
     public func map(named name: String) -> BPFMap? { maps.first { $0.name == name } }

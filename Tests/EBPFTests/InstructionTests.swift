@@ -108,7 +108,7 @@ import Testing
         let code = Asm.harness(vector.body)
         let packet = Asm.words([vector.a, vector.b, 0, 0, 0, 0, 0, 0])
         let program = try LoadedProgram(code)
-        let ours = unsafe Bench().run(program.interpreter, packet)
+        let ours = Bench().run(program, packet)
         #expect(ours.effect.verdict == .pass)
         #expect(Asm.word(ours.bytes, 2) == vector.r3)
         #expect(try KernelCode(code).run(packet) == ours.outcome)
@@ -130,7 +130,7 @@ import Testing
                 let program = try LoadedProgram(Asm.harness([Asm.mov(5, imm: 1), I(opcode: opcode, destination: 3, source: 4, offset: 1), Asm.mov(5, imm: 2)]))
                 for a in InstructionTests.corners {
                     for b in InstructionTests.corners {
-                        let run = unsafe Bench(bufferSize: 400).run(program.interpreter, Asm.words([a, b, 0, 0, 0, 0, 0, 0]))
+                        let run = Bench(bufferSize: 400).run(program, Asm.words([a, b, 0, 0, 0, 0, 0, 0]))
                         let taken = is64 ? wide(a, b) : narrow(UInt32(truncatingIfNeeded: a), UInt32(truncatingIfNeeded: b))
                         try #require(Asm.word(run.bytes, 4) == (taken ? 1 : 2), "\(opcode) \(a) \(b)")
                     }
@@ -220,7 +220,7 @@ import Testing
             for a in InstructionTests.corners {
                 for b in form.description.contains("K") ? [1] : InstructionTests.corners {
                     let packet = Asm.words([a, b, 0, 0, 0, 0, 0, 0])
-                    let ours = unsafe Bench(bufferSize: 400).run(program.interpreter, packet).outcome
+                    let ours = Bench(bufferSize: 400).run(program, packet).outcome
                     try #require(ours == kernel.run(packet), "\(form), a \(String(a, radix: 16)), b \(String(b, radix: 16))")
                     runs += 1
                 }
@@ -238,32 +238,32 @@ import Testing
              Asm.callLocal(-5), Asm.load(Asm.double, 1, 10, -512), Asm.alu(0x0f, 0, 1), Asm.exit]
         }
         let seven = try LoadedProgram(nested(6))
-        #expect((unsafe Bench().run(seven.interpreter, [UInt8](repeating: 0, count: 64))).r0 == 21)
+        #expect((Bench().run(seven, [UInt8](repeating: 0, count: 64))).r0 == 21)
         let eight = try LoadedProgram(nested(7))
-        let run = unsafe Bench().run(eight.interpreter, [UInt8](repeating: 0, count: 64))
+        let run = Bench().run(eight, [UInt8](repeating: 0, count: 64))
         #expect(run.effect.verdict == .aborted)
     }
 
     @Test func contextFields() throws {
         for (offset, expected): (Int16, UInt64) in [(12, 7), (16, 3), (20, 0)] {
             let program = try LoadedProgram([Asm.load(Asm.word, 0, 1, offset), Asm.exit])
-            #expect((unsafe Bench().run(program.interpreter, [UInt8](repeating: 0, count: 20))).r0 == expected)
+            #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).r0 == expected)
         }
         // data_end - data, and data - data_meta.
         let length = try LoadedProgram([Asm.load(Asm.word, 0, 1, 4), Asm.load(Asm.word, 2, 1, 0), Asm.alu(0x1f, 0, 2), Asm.exit])
-        #expect((unsafe Bench().run(length.interpreter, [UInt8](repeating: 0, count: 77))).r0 == 77)
+        #expect((Bench().run(length, [UInt8](repeating: 0, count: 77))).r0 == 77)
         let meta = try LoadedProgram([Asm.load(Asm.word, 0, 1, 0), Asm.load(Asm.word, 2, 1, 8), Asm.alu(0x1f, 0, 2), Asm.exit])
-        #expect((unsafe Bench(metadata: 12).run(meta.interpreter, [UInt8](repeating: 0, count: 77))).r0 == 12)
+        #expect((Bench(metadata: 12).run(meta, [UInt8](repeating: 0, count: 77))).r0 == 12)
     }
 
     @Test func verdicts() throws {
         for (value, verdict): (Int32, XDPVerdict) in [(0, .aborted), (1, .drop), (2, .pass), (3, .tx), (4, .redirect), (5, .aborted), (-1, .aborted)] {
             let program = try LoadedProgram([Asm.mov(0, imm: value), Asm.exit])
-            #expect((unsafe Bench().run(program.interpreter, [UInt8](repeating: 0, count: 20))).effect.verdict == verdict)
+            #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).effect.verdict == verdict)
         }
         // The upper half of r0 is not part of the answer.
         let program = try LoadedProgram(Asm.load64(0, 0x1_0000_0002) + [Asm.exit])
-        #expect((unsafe Bench().run(program.interpreter, [UInt8](repeating: 0, count: 20))).effect.verdict == .pass)
+        #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).effect.verdict == .pass)
     }
 
     @Test(arguments: [

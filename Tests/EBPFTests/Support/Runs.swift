@@ -42,7 +42,7 @@ struct Bench {
         }
     }
 
-    func run(_ interpreter: Interpreter, _ packet: [UInt8]) -> Run {
+    func run(_ program: LoadedProgram, _ packet: [UInt8]) -> Run {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)
         defer { unsafe buffer.deallocate() }
         _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: filler)
@@ -52,7 +52,8 @@ struct Bench {
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
             bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: 7, rxQueue: 3,
             isMultiBuffer: isMultiBuffer, bytesBehind: bytesBehind)
-        let effect = Bench.packet(interpreter, &context)
+        // An interpreter does not keep its program alive.
+        let effect = withExtendedLifetime(program) { Bench.packet(unsafe program.interpreter, &context) }
         let r0 = unsafe apus_scratch_registers(apus_scratch())[0]
         let data = unsafe context.data - start, end = unsafe context.dataEnd - start, meta = unsafe context.dataMeta - start
         let after = unsafe Array(buffer)
