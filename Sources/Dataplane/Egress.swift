@@ -52,6 +52,9 @@ struct Egress {
         if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0 { return }
         _ = Completion.seed(packet, headers, checksums)
         packet.state = seeded
+        #if APUS_PLANTED
+        Planted.spoilSeed(packet)
+        #endif
     }
 
     // MARK: Segmentation
