@@ -57,7 +57,8 @@ public struct ProgramStage {
         let end = unsafe start + packet.dataLength
         var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: packet.buffer,
                                         bufferEnd: packet.buffer + packet.bufferLength, l3Offset: l3,
-                                        ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear)
+                                        ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear,
+                                        bytesBehind: packet.length &- packet.dataLength)
         let effect = interpreter.run(&context)
         if unsafe context.data != start || context.dataEnd != end {
             unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)
