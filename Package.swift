@@ -84,7 +84,9 @@ let package = Package(
         .executableTarget(name: "apusctl", dependencies: [
             "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
-        .executableTarget(name: "apus-bench", dependencies: ["Dataplane", "EBPF", "Wire", "DPDK"], swiftSettings: dpdkSwift),
+        .executableTarget(name: "apus-bench", dependencies: [
+            "Dataplane", "EBPF", "Wire", "DPDK", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ], swiftSettings: dpdkSwift),
 
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
