@@ -64,7 +64,8 @@ test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
 bench: build
-	$(RELEASE)/apus-bench
+	$(RELEASE)/apus-bench loop
+	$(RELEASE)/apus-bench sums
 
 clean:
 	rm -rf .build .build-test .build-planted

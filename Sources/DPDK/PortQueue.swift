@@ -11,6 +11,8 @@ import Wire
     }
 
     private let driver: Driver
+    /// What is made of checksums beyond the driver's word.
+    public var policy = ReceivePolicy.device
 
     public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
     public init(_ eth: EthQueue) { driver = .eth(eth) }
@@ -24,7 +26,10 @@ import Wire
         case .eth(let queue): queue.receive(into: &burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         }
-        for index in 0..<burst.count { checksums.received(burst[index].state) }
+        for index in 0..<burst.count {
+            policy.settle(burst[index], checksums)
+            checksums.received(burst[index].state)
+        }
     }
 
     /// What the peer takes unfinished, asked at burst time.

@@ -73,7 +73,7 @@ public struct ProgramStage {
         if state.isPartial { return Completion.complete(packet, .mode, checksums) }
         guard state.kind == .unnecessary else { return }
         let headers = packet.headers()
-        guard headers.hasKnownChecksum, headers.l4 == Int(state.start) else { return }
+        guard headers.hasCertainChecksum, headers.l4 == Int(state.start) else { return }
         Completion.recompute(packet, headers, .mode, checksums)
     }
 
