@@ -24,6 +24,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case transmitFull
     /// The kernel refused the frame; most often the device is down.
     case transmitRefused
+    /// Longer than the device's MTU, and no superframe.
+    case tooLong
 
     /// As the stats socket spells it.
     public var name: String {
@@ -41,6 +43,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .cannotSegment: "cannot_segment"
         case .transmitFull: "transmit_full"
         case .transmitRefused: "transmit_refused"
+        case .tooLong: "too_long"
         }
     }
 }
