@@ -76,7 +76,7 @@ let package = Package(
         // Configuration, stats and their socket: shared by the daemon and apusctl, which needs no DPDK.
         .target(name: "Control", swiftSettings: house),
         .target(name: "Daemon",
-                dependencies: ["Control", "Dataplane", "DPDK", "EBPF", .product(name: "Logging", package: "swift-log")],
+                dependencies: ["CLinux", "Control", "Dataplane", "DPDK", "EBPF", .product(name: "Logging", package: "swift-log")],
                 swiftSettings: dpdkSwift),
 
         .executableTarget(name: "apus", dependencies: [

@@ -26,6 +26,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case transmitFull
     /// The kernel refused the frame; most often the device is down.
     case transmitRefused
+    /// Longer than the device's MTU, and no superframe.
+    case tooLong
 
     /// As the stats socket spells it.
     public var name: String {
@@ -44,6 +46,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .largerThanMTU: "larger_than_mtu"
         case .transmitFull: "transmit_full"
         case .transmitRefused: "transmit_refused"
+        case .tooLong: "too_long"
         }
     }
 }

@@ -11,6 +11,8 @@ import Wire
         case receivedSuperframes, transmittedSuperframes
         /// Packets the lcore made by cutting superframes, less the superframes themselves.
         case created
+        /// Bursts sent by a queue that lcores share, and those of them that waited for another lcore.
+        case sharedBursts, sharedWaits
     }
 
     /// 64-bit words of one block, a whole number of cache lines.
@@ -34,7 +36,7 @@ import Wire
         unsafe apus_counter_load(base + Self.dropBase + Int(reason.rawValue))
     }
 
-    static var dropBase: Int { 7 }
+    static var dropBase: Int { 9 }
 
     @_noLocks static func index(_ counter: Counter) -> Int {
         switch counter {
@@ -45,6 +47,8 @@ import Wire
         case .receivedSuperframes: 4
         case .transmittedSuperframes: 5
         case .created: 6
+        case .sharedBursts: 7
+        case .sharedWaits: 8
         }
     }
 }

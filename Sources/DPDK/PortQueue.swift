@@ -14,6 +14,9 @@ import Wire
     /// What is made of checksums beyond the driver's word.
     public var policy = ReceivePolicy.device
 
+    /// Looking for packets takes a system call, found or not.
+    public var isExpensiveToPoll: Bool { if case .tap = driver { true } else { false } }
+
     public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
     public init(_ eth: EthQueue) { driver = .eth(eth) }
     public init(_ memory: UnsafeMutablePointer<MemoryQueue>) { unsafe driver = .memory(memory) }
@@ -42,11 +45,17 @@ import Wire
         }
     }
 
-    /// Last touch before ``transmit(_:_:_:)``; nil where memory was missing.
+    /// For housekeeping: asks again what seldom changes.
     @_noLocks
-    public func prepare(_ packet: consuming Packet, _ memory: PacketAllocator) -> Packet? {
+    public func refresh() {
+        if case .eth(let queue) = driver { queue.refresh() }
+    }
+
+    /// Last touch before ``transmit(_:_:_:)``; nil where it cannot leave here, which was counted.
+    @_noLocks
+    public func prepare(_ packet: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
         switch driver {
-        case .eth(let queue): queue.prepare(packet, memory)
+        case .eth(let queue): queue.prepare(packet, memory, counters)
         case .tap, .memory: packet
         }
     }

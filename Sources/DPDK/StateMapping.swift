@@ -57,7 +57,7 @@ enum StateMapping {
         return header
     }
 
-    // MARK: mbuf flags (vhost and other drivers)
+    // MARK: mbuf flags (vhost, virtio)
 
     /// DPDK keeps no start and offset: the place is the one the parser finds.
     @_noLocks
@@ -96,7 +96,26 @@ enum StateMapping {
         return unsafe superframe(state, headers, size: apus_mbuf_segment_size(packet.mbuf), udp: .none, congestion: false)
     }
 
-    /// True if the vhost library has completed this packet on its own: it looked at the headers (the type is
+    /// Other drivers say "both bits" of quite different things (net_tap: UDP without a checksum; hinic: an error), so
+    /// it means nothing there. A superframe that a NIC joined and verified becomes unfinished, from its headers.
+    @_noLocks
+    static func arrivalFromDevice(_ packet: borrowing Packet) -> Arrival {
+        let flags = unsafe apus_mbuf_flags(packet.mbuf)
+        let l4 = flags & apus_flag_rx_l4_mask
+        guard flags & apus_flag_rx_lro != 0 else {
+            if l4 == apus_flag_rx_l4_good { return .state(verified(packet)) }
+            return .state(l4 == apus_flag_rx_l4_bad ? .bad : .none)
+        }
+        let headers = packet.headers(isSuperframe: true)
+        guard l4 == apus_flag_rx_l4_good, headers.hasKnownChecksum, headers.transport == .tcp else { return .drop(.badSuperframe) }
+        let data = unsafe packet.data
+        unsafe data.storeMemoryOrder16(headers.pseudoHeaderSum(UnsafeRawPointer(data)).folded, headers.checksumField)
+        let state = ChecksumState.known(start: UInt16(truncatingIfNeeded: headers.l4),
+                                        offset: UInt16(truncatingIfNeeded: headers.checksumOffset))
+        return unsafe superframe(state, headers, size: apus_mbuf_segment_size(packet.mbuf), congestion: false)
+    }
+
+    /// True if the vhost library, or the virtio driver, has completed this packet on its own: it looked at the headers (the type is
     /// set) and says nothing about the checksum.
     @_noLocks
     static func wasCompletedByDriver(_ packet: borrowing Packet) -> Bool {

@@ -1,4 +1,5 @@
 import CDPDK
+import CLinux
 public import DPDK
 import EBPF
 import Wire
@@ -16,10 +17,13 @@ import Wire
     private let counters: LcoreCounters
     /// When the round before ended: what lies between two rounds is the loop itself.
     private var lastCycles: UInt64 = 0
+    private var rest: Rest
+    private var round: UInt32 = 0
 
     /// Takes the slots over: `slots` is emptied.
     public init(slots: UnsafeMutableBufferPointer<PortSlot>, memory: PacketMemory, counters: LcoreCounters,
-                checksums: ChecksumCounters) {
+                checksums: ChecksumCounters, idle: Idle = .spin) {
+        rest = Rest(idle)
         unsafe self.slots = slots
         self.counters = counters
         egress = Egress(memory: memory, checksums: checksums)
@@ -36,20 +40,48 @@ import Wire
         while unsafe !apus_flag_load(stop) { poll() }
     }
 
+    /// What does not change from burst to burst, every 256 rounds.
+    @_noLocks
+    private mutating func keepHouse() {
+        round &+= 1
+        guard round & 0xff == 0 else { return }
+        for number in unsafe slots.indices { unsafe slots[number].queue.refresh() }
+    }
+
     /// One round over all ports.
     @_noLocks
     public mutating func poll() {
         var packets = 0
-        for number in unsafe slots.indices { packets &+= serve(number) }
+        let begin = lastCycles
+        for number in unsafe slots.indices {
+            for receiver in unsafe slots[number].receivers.indices { packets &+= serve(number, receiver, begin) }
+        }
+        keepHouse()
         let now = apus_cycles()
         counters.polled(packets: packets, cycles: now &- lastCycles)
         lastCycles = now
+        rest.after(packets: packets, now: now)
+    }
+
+    /// Fills the burst, unless the queue is not to be looked at yet.
+    @_noLocks
+    private mutating func receive(_ number: Int, _ receiver: Int, _ now: UInt64) {
+        let queue = unsafe slots[number].receivers[receiver].queue
+        guard unsafe slots[number].receivers[receiver].pacer.isPaced else {
+            return unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
+        }
+        guard unsafe slots[number].receivers[receiver].pacer.isDue(now) else { return }
+        let began = apus_cycles()
+        unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
+        let ended = apus_cycles()
+        if burst.count == 0 { counters.lookedInVain(cycles: ended &- began) }
+        unsafe slots[number].receivers[receiver].pacer.found(burst.count, began: began, ended: ended)
     }
 
     /// Receive, programs, forward, send: one port's burst, start to end.
     @_noLocks
-    private mutating func serve(_ number: Int) -> Int {
-        unsafe slots[number].queue.receive(into: &burst, slots[number].counters, egress.checksums)
+    private mutating func serve(_ number: Int, _ receiver: Int, _ now: UInt64) -> Int {
+        receive(number, receiver, now)
         let received = burst.count
         guard received > 0 else { return 0 }
         let destination = unsafe slots[number].destination

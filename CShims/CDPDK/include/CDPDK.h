@@ -21,6 +21,7 @@
 #include <rte_mempool.h>
 #include <rte_net.h>
 #include <rte_prefetch.h>
+#include <rte_spinlock.h>
 #include <rte_version.h>
 
 #pragma clang assume_nonnull begin
@@ -124,18 +125,30 @@ APUS_HOT uint16_t apus_eth_transmit(uint16_t port, uint16_t queue, struct rte_mb
 
 // Creates a virtual device and gives its port. 0, or a negative errno.
 int apus_vdev_create(const char *name, const char *arguments, uint16_t *port);
-int apus_vdev_destroy(const char *name);
+// Removes a device of any bus with its port, which is stopped and closed already. 0, or a negative errno.
+int apus_device_remove(const char *name);
+int apus_eth_port_by_name(const char *name, uint16_t *port);
 
 struct apus_eth_setup {
+    // In: what is wanted. Out: what the device offers of it.
     uint64_t receive_offloads, transmit_offloads;
-    uint16_t queues, ring_size;
+    // In: what is wanted; 0 transmit queues are as many as receive queues. Out: what the device has of it.
+    uint16_t receive_queues, transmit_queues;
+    uint16_t ring_size;
+    uint16_t mtu;
     unsigned socket;
     struct rte_mempool *_Nullable pool;
+    // Out.
+    uint32_t interface_index;
+    const char *_Nullable driver;
 };
-// Configures, sets up every queue, starts. Offloads the device does not offer are left out; what was
-// asked for is written back to `setup`. 0, or a negative errno.
+// Configures, sets up every queue, starts. 0, or a negative errno.
 int apus_eth_start(uint16_t port, struct apus_eth_setup *setup);
 int apus_eth_stop_and_close(uint16_t port);
+// False where the device says so; a device that cannot tell is up.
+bool apus_eth_link_is_up(uint16_t port);
+// Regions of packet memory as a vhost-user peer would have to map them, or -1 where it cannot be shared.
+int apus_memory_regions(void);
 
 extern const uint64_t apus_receive_checksum_offloads;
 extern const uint64_t apus_receive_lro_offload;
@@ -143,6 +156,52 @@ extern const uint64_t apus_receive_scatter_offload;
 extern const uint64_t apus_transmit_checksum_offloads;
 extern const uint64_t apus_transmit_tso_offload;
 extern const uint64_t apus_transmit_multi_segment_offload;
+extern const uint64_t apus_transmit_lock_free_offload;
+
+enum { APUS_ETH_QUEUES_MAX = 64 };
+
+// What control and lcores share about a port. Control makes and closes the device; lcores go in only while it is open.
+struct apus_eth_port {
+    uint16_t port;              // control: wo, while closed
+    bool open;                  // control: wo
+    uint64_t transmit_offloads; // what the device offers now; any lcore: refreshes it
+    uint64_t enabled;           // vhost: transmit queues the guest has enabled; the library's thread: wo
+    rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
+};
+// Follows which transmit queues a vhost guest enables, from here to `apus_vhost_unfollow`. 0, or a negative errno.
+int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared);
+void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared);
+
+APUS_HOT bool apus_eth_is_open(const struct apus_eth_port *p) { return __atomic_load_n(&p->open, __ATOMIC_ACQUIRE); }
+APUS_HOT uint64_t apus_eth_offloads(const struct apus_eth_port *p) {
+    return __atomic_load_n(&p->transmit_offloads, __ATOMIC_RELAXED);
+}
+APUS_HOT uint16_t apus_eth_number(const struct apus_eth_port *p) { return p->port; }
+APUS_HOT bool apus_eth_queue_is_enabled(const struct apus_eth_port *p, uint16_t queue) {
+    return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
+}
+static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_t offloads) {
+    p->port = port;
+    __atomic_store_n(&p->transmit_offloads, offloads, __ATOMIC_RELAXED);
+    __atomic_store_n(&p->open, true, __ATOMIC_RELEASE);
+}
+static inline void apus_eth_shut(struct apus_eth_port *p) { __atomic_store_n(&p->open, false, __ATOMIC_SEQ_CST); }
+// True if it was taken at once. The only lock a packet may meet: of a transmit queue that lcores share.
+APUS_HOT bool apus_eth_lock(struct apus_eth_port *p, uint16_t queue) {
+    if (rte_spinlock_trylock(&p->locks[queue])) return true;
+    rte_spinlock_lock(&p->locks[queue]);
+    return false;
+}
+APUS_HOT void apus_eth_unlock(struct apus_eth_port *p, uint16_t queue) { rte_spinlock_unlock(&p->locks[queue]); }
+// Asks the device again what it offers: a virtio-user port learns that when its peer comes. About 100 ns.
+__attribute__((swift_attr("@_noLocks")))
+void apus_eth_refresh(struct apus_eth_port *p);
+
+// Lets the driver write into the packets what its hardware wants to find. How many are ready; the next one is not.
+APUS_HOT uint16_t apus_eth_prepare(uint16_t port, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets,
+                                   uint16_t count) {
+    return rte_eth_tx_prepare(port, queue, packets, count);
+}
 
 // What a vhost-user peer negotiated. False before it connected. `features` are virtio bits.
 __attribute__((swift_attr("@_noLocks")))

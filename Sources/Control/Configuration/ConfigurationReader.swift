@@ -96,17 +96,25 @@ struct ConfigurationReader {
     }
 
     private mutating func claimDevice(of port: PortConfiguration, _ reader: inout SectionReader) {
-        let title = "[port \(port.name)]"
+        let (what, key, value): (String, String, String)
         switch port.driver {
-        case .tap(let interface, let netns):
-            // The same name in two namespaces is two devices.
-            if let owner = claim("tap \(netns ?? "") \(interface)", for: title) {
-                reader.report("interface", "\(interface.quoted) is already the interface of \(owner)", "give each port its own")
-            }
-        case .vhostUser(let path, _):
-            if let owner = claim(Self.socketKey(path), for: title) {
-                reader.report("path", "\(path.quoted) is already the socket of \(owner)", "give each its own")
-            }
+        // The same name in two namespaces is two devices.
+        case .tap(let interface, let netns): (what, key, value) = ("tap \(netns ?? "") \(interface)", "interface", interface)
+        case .afXDP(let interface): (what, key, value) = ("af-xdp \(interface)", "interface", interface)
+        // One listens and one connects: the two ends may be ports of one daemon.
+        case .vhostUser(let path, .server), .virtioUser(let path, .server, _, _): (what, key, value) = (Self.socketKey(path), "path", path)
+        case .vhostUser(let path, .client), .virtioUser(let path, .client, _, _):
+            (what, key, value) = ("connection to \(Self.socketKey(path))", "path", path)
+        case .pci(let address): (what, key, value) = ("pci \(address)", "address", address)
+        case .pcap(_, .file(let path)?): (what, key, value) = ("pcap \(path)", "tx", path)
+        case .vdev(let devargs):
+            let device = String(devargs.prefix { $0 != "," })
+            (what, key, value) = ("vdev \(device)", "devargs", device)
+        case .pcap, .null: return
+        }
+        if let owner = claim(what, for: "[port \(port.name)]") {
+            let noun = key == "path" ? "socket" : key == "tx" ? "file" : key == "interface" ? "interface" : "device"
+            reader.report(key, "\(value.quoted) is already the \(noun) of \(owner)", key == "path" ? "give each its own" : "give each port its own")
         }
     }
 
