@@ -106,13 +106,7 @@ enum StateMapping {
             if l4 == apus_flag_rx_l4_good { return .state(verified(packet)) }
             return .state(l4 == apus_flag_rx_l4_bad ? .bad : .none)
         }
-        let headers = packet.headers(isSuperframe: true)
-        guard l4 == apus_flag_rx_l4_good, headers.hasKnownChecksum, headers.transport == .tcp else { return .drop(.badSuperframe) }
-        let data = unsafe packet.data
-        unsafe data.storeMemoryOrder16(headers.pseudoHeaderSum(UnsafeRawPointer(data)).folded, headers.checksumField)
-        let state = ChecksumState.known(start: UInt16(truncatingIfNeeded: headers.l4),
-                                        offset: UInt16(truncatingIfNeeded: headers.checksumOffset))
-        return unsafe superframe(state, headers, size: apus_mbuf_segment_size(packet.mbuf), congestion: false)
+        return l4 == apus_flag_rx_l4_good ? merged(packet) : .drop(.badSuperframe)
     }
 
     /// True if the vhost library, or the virtio driver, has completed this packet on its own: it looked at the headers (the type is
