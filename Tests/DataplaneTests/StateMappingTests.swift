@@ -45,7 +45,10 @@ extension DPDKSuites {
             Row(testDescription: "superframe of size 0", frame: seeded(.tcp4, payload: 5000), flags: needsChecksum, gso: tcp4, size: 0, start: 34, offset: 16, expected: nil, reason: .badSuperframe),
             Row(testDescription: "superframe without a partial checksum", frame: seeded(.tcp4, payload: 5000), gso: tcp4, size: 1448, expected: nil, reason: .badSuperframe),
             Row(testDescription: "superframe whose field is no seed", frame: Reference.frame(.tcp4, payload: 5000), flags: needsChecksum, gso: tcp4, size: 1448, start: 34, offset: 16, expected: nil, reason: .badSuperframe),
-            Row(testDescription: "superframe of UDP", frame: seeded(.udp4, payload: 5000), flags: needsChecksum, gso: udp, size: 1448, start: 34, offset: 6, expected: nil, reason: .badSuperframe),
+            Row(testDescription: "superframe of UDP, to be cut into IP fragments", frame: seeded(.udp4, payload: 5000), flags: needsChecksum, gso: udp, size: 1448, start: 34, offset: 6,
+                expected: .known(start: 34, offset: 6).superframe(.udpFragment, segmentSize: 1448, congestion: false)),
+            Row(testDescription: "fragments of no multiple of 8", frame: seeded(.udp4, payload: 5000), flags: needsChecksum, gso: udp, size: 1449, start: 34, offset: 6, expected: nil, reason: .badSuperframe),
+            Row(testDescription: "segments of one byte", frame: seeded(.tcp4, payload: 5000), flags: needsChecksum, gso: tcp4, size: 1, start: 34, offset: 16, expected: nil, reason: .badSuperframe),
         ]
 
         private func header(_ row: Row) -> apus_vnet_header {
