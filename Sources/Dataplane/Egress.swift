@@ -44,25 +44,25 @@ struct Egress {
         let state = arrived.state
         var packet = arrived
         if packet.dataLength < Self.headerBytes, !packet.isLinear {
-            guard let together = own(packet, first: max(Self.headerBytes, state.field &+ 2)) else {
-                return slot.counters.dropped(.noMemory)
-            }
+            guard let together = own(packet) else { return slot.counters.dropped(.noMemory) }
             packet = together
         }
         let headers = packet.headers()
         let isExpressible = Self.isExpressible(state, headers, slot.capabilities)
         if state.isSuperframe { return sendSuperframe(packet, headers, isExpressible: isExpressible, &slot) }
         guard isExpressible else {
-            guard let packet = own(packet, first: state.field &+ 2) else { return slot.counters.dropped(.noMemory) }
+            guard let packet = own(packet) else { return slot.counters.dropped(.noMemory) }
             Completion.complete(packet, .egress, checksums)
             return slot.append(packet, memory, checksums)
         }
         slot.append(packet, memory, checksums)
     }
 
+    /// The packet with its headers, and the field of its state, in a first segment nobody else holds.
     @_noLocks
-    private func own(_ packet: consuming Packet, first count: Int) -> Packet? {
-        packet.owned(first: count, count <= memory.smallBytes ? memory.small : memory.large)
+    private func own(_ packet: consuming Packet) -> Packet? {
+        let count = max(Self.headerBytes, packet.state.field &+ 2)
+        return packet.owned(first: count, count <= memory.smallBytes ? memory.small : memory.large)
     }
 
     @_noLocks
@@ -147,7 +147,7 @@ struct Egress {
     private func fragment(_ whole: consuming Packet, _ headers: Headers, size: Int, _ slot: inout PortSlot) {
         // An identification of its own would have to be drawn for IPv6; no sender of today asks for it.
         guard headers.network == .ipv4 else { return slot.counters.dropped(.cannotSegment) }
-        guard let packet = own(whole, first: headers.payload) else { return slot.counters.dropped(.noMemory) }
+        guard let packet = own(whole) else { return slot.counters.dropped(.noMemory) }
         Completion.complete(packet, .segment, checksums)
         let cut = Fragmentation(headers, size: size)
         for number in 0..<cut.count {

@@ -95,8 +95,8 @@ APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_cut_front(struct rte_mbuf *m, uint
     return m;
 }
 
-// Another mbuf chain over the same bytes, for tests of what sharing allows. Null where the pool is empty.
-static inline struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
+// Another mbuf chain over the same bytes, dynamic fields included. Null where the pool is empty.
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
     return rte_pktmbuf_clone(m, pool);
 }
 
