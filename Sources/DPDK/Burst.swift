@@ -63,6 +63,12 @@ import CDPDK
         return sent
     }
 
+    /// Moves every packet behind those of `other`, which has the room.
+    public mutating func moveAll(to other: inout Burst) {
+        for index in 0..<count { other.append(take(index)) }
+        count = 0
+    }
+
     /// Frees what is left.
     @_noLocks public mutating func drop() {
         unsafe storage.deinitialize(count: count)

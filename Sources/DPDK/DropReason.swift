@@ -20,6 +20,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case noDestination
     /// A superframe the receiver cannot take, of a kind that software cannot cut without hiding errors.
     case cannotSegment
+    /// No superframe, and larger than the leaving port's `mtu`: nothing here may cut it.
+    case largerThanMTU
     /// The peer's ring was full, or there is no peer.
     case transmitFull
     /// The kernel refused the frame; most often the device is down.
@@ -47,6 +49,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .xdpRedirect: "xdp_redirect"
         case .noDestination: "no_destination"
         case .cannotSegment: "cannot_segment"
+        case .largerThanMTU: "larger_than_mtu"
         case .transmitFull: "transmit_full"
         case .transmitRefused: "transmit_refused"
         case .tooLong: "too_long"

@@ -116,13 +116,16 @@ import Wire
         }
         let headers = packet.headers()
         let state = packet.state
-        // The library seeds small packets anew as well, rightly; a planted wrong seed must get past that.
-        #if !APUS_PLANTED
-        guard state.isSuperframe else {
+        // Small packets it seeds anew rightly, but from the IPv6 header alone; and it writes, whoever else holds the bytes.
+        var needsSplit = state.isSuperframe && !Planted.breaks(.vhostSeed) || headers.hasExtensions || !packet.isExclusive
+        #if APUS_PLANTED
+        // A planted wrong seed must get past it.
+        if apus_planted_wrong_seed() { needsSplit = true }
+        #endif
+        guard needsSplit else {
             StateMapping.setTransmitFlags(packet, headers)
             return packet
         }
-        #endif
         guard let head = memory.allocate() else { return nil }
         unsafe head.setWindow(start: head.data, count: headers.l4)
         unsafe apus_copy(head.data, packet.data, headers.l4)

@@ -11,6 +11,8 @@ import Wire
     }
 
     private let driver: Driver
+    /// What is made of checksums beyond the driver's word.
+    public var policy = ReceivePolicy.device
 
     /// Looking for packets takes a system call, found or not.
     public var isExpensiveToPoll: Bool { if case .tap = driver { true } else { false } }
@@ -27,7 +29,10 @@ import Wire
         case .eth(let queue): queue.receive(into: &burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         }
-        for index in 0..<burst.count { checksums.received(burst[index].state) }
+        for index in 0..<burst.count {
+            policy.settle(burst[index], checksums)
+            checksums.received(burst[index].state)
+        }
     }
 
     /// What the peer takes unfinished, asked at burst time.

@@ -113,7 +113,8 @@ final class Forwarder {
         let stages = configuration.programs.enumerated().filter { $0.element.ports.contains(section.name) }.map {
             ProgramStage(programs[$0.offset], mode: ChecksumMode($0.element.checksum), counters: block.program($0.offset))
         }
-        let delivery = PortSlot.Delivery(isFull: section.deliver == .full, reseedsVerified: section.verified == .reseed)
+        let delivery = PortSlot.Delivery(isFull: section.deliver == .full, reseedsVerified: section.verified == .reseed,
+                                         mtu: section.mtuBytes)
         var slot = unsafe PortSlot(queue: queue, receivers: receivers, index: ports[number].index, delivery: delivery,
                                    isFull: controls.isFull(number), counters: block.port(number), chain: stages)
         if let wire = configuration.wire(of: section.name) {

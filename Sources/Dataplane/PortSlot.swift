@@ -10,10 +10,13 @@ import Wire
         public var isFull: Bool
         /// Mark verified packets unfinished, so that the receiver need not verify.
         public var reseedsVerified: Bool
+        /// Bytes behind the link layer that the peer takes, a superframe's segments included.
+        public var mtu: Int
 
-        public init(isFull: Bool, reseedsVerified: Bool) {
+        public init(isFull: Bool, reseedsVerified: Bool, mtu: Int = 65_535) {
             self.isFull = isFull
             self.reseedsVerified = reseedsVerified
+            self.mtu = mtu
         }
     }
 

@@ -23,6 +23,7 @@ enum {
     APUS_GSO_TCPV4 = 1,
     APUS_GSO_UDP = 3,
     APUS_GSO_TCPV6 = 4,
+    APUS_GSO_UDP_L4 = 5,
     APUS_GSO_ECN = 0x80,
 };
 
