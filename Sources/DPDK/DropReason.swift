@@ -28,6 +28,12 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case transmitRefused
     /// Longer than the device's MTU, and no superframe.
     case tooLong
+    /// A bridge sends nothing back where it came from.
+    case samePort
+    /// Tagged or untagged as the port does not take it, or for a VLAN in which nobody else is.
+    case vlan
+    /// IEEE 802.1Q, 8.6.3: addresses that no bridge passes on (01-80-C2-00-00-0X), and sources that are groups.
+    case bridgeAddress
 
     /// As the stats socket spells it.
     public var name: String {
@@ -47,6 +53,9 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .transmitFull: "transmit_full"
         case .transmitRefused: "transmit_refused"
         case .tooLong: "too_long"
+        case .samePort: "same_port"
+        case .vlan: "vlan"
+        case .bridgeAddress: "bridge_address"
         }
     }
 }

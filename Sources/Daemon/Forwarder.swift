@@ -11,6 +11,7 @@ final class Forwarder {
     /// Outlive the lcores.
     private let programs: [LoadedProgram]
     private var ports: [any OpenPort] = []
+    private var bridges: [OpenBridge] = []
     /// What the lcores write to, so they outlive the lcores too, whoever else reads them.
     private var counters: [CounterBlock] = []
     private let controls: PortControls
@@ -69,6 +70,7 @@ final class Forwarder {
         let cpus = configuration.daemon.lcores
         let memory = PacketMemory(small: opener.small.allocator, large: opener.large.allocator, smallBytes: TapQueue.smallFrameMax)
         counters = cpus.map { _ in CounterBlock(portCount: ports.count, programCount: programs.count) }
+        bridges = configuration.bridges.map { OpenBridge($0, ports: configuration.ports.map(\.name)) }
         var made: [UnsafeMutableBufferPointer<PortSlot>] = []
         for number in cpus.indices { unsafe made.append(slots(ofLcore: number, configuration)) }
         for (number, cpu) in cpus.enumerated() {
@@ -81,8 +83,8 @@ final class Forwarder {
         let reporter = StatsReporter(
             ports: zip(configuration.ports, ports).map { StatsReporter.Port(name: $0.name, index: $1.index) },
             programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)))
-        socket = try ControlSocket(path: configuration.daemon.statsSocket,
-                                   commands: ["stats": { _ in reporter.document().json }])
+        let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter)
+        socket = try ControlSocket(path: configuration.daemon.statsSocket, commands: commands.all)
         logger.info("\(configuration.daemon.name): forwarding on CPU \(CPUList.text(cpus)), stats at \(configuration.daemon.statsSocket)")
     }
 
@@ -119,6 +121,9 @@ final class Forwarder {
             let other = wire.first == section.name ? wire.second : wire.first
             slot.destination = configuration.ports.firstIndex { $0.name == other } ?? -1
         }
+        if let name = configuration.bridge(of: section.name)?.name, let bridge = bridges.first(where: { $0.name == name }) {
+            slot.bridge = bridge.member(section.vlan)
+        }
         return slot
     }
 
@@ -135,6 +140,7 @@ final class Forwarder {
         for port in ports { port.close() }
         let (small, large) = (opener.small.missing, opener.large.missing)
         ports.removeAll()
+        bridges.removeAll()
         let missing = small + large
         if missing == 0 { logger.info("stopped: every packet buffer is back") }
         else { logger.error("stopped: \(missing) packet buffers are missing (\(small) small, \(large) large)") }

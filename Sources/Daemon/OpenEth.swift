@@ -2,6 +2,7 @@ import Control
 import DPDK
 import Glibc
 import Logging
+import Synchronization
 
 /// A port with a DPDK device behind it.
 final class OpenEth: OpenPort {
@@ -15,6 +16,8 @@ final class OpenEth: OpenPort {
         case interface(String)
     }
 
+    /// `port` and `pool` are the follower's from the start of the lcores to their end; others ask under it.
+    private let lock = Mutex(())
     private var port: EthPort
     /// The AF_XDP driver leaves buffers behind in the kernel's rings when it closes (DPDK 22.11), so that each device
     /// begins with a new pool, and what is missing from it means nothing.
@@ -48,7 +51,7 @@ final class OpenEth: OpenPort {
     }
 
     var queueCount: Int { port.queueCount }
-    var hasPeer: Bool { port.hasPeer }
+    var hasPeer: Bool { lock.withLock { _ in port.hasPeer } }
 
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         PortQueue(port.queue(receive: number % max(port.queueCount, 1), lcore: lcore, of: lcoreCount))
@@ -56,7 +59,9 @@ final class OpenEth: OpenPort {
 
     func close() { port.detach() }
 
-    func follow(leave: () -> Void) {
+    func follow(leave: () -> Void) { lock.withLock { _ in followOwned(leave: leave) } }
+
+    private func followOwned(leave: () -> Void) {
         if port.isAttached, isGone {
             port.shut()
             leave()

@@ -29,14 +29,18 @@ import Wire
     private(set) var delivery: Delivery
     /// Says at any time whether `delivery` is full; control: rw. Outlives the slot.
     private let isFull: UnsafePointer<Bool>?
-    let counters: PortCounters
+    private(set) var counters: PortCounters
+    private let ownCounters: PortCounters
     /// Programs that run on what this port receives, in order. Owned.
     let chain: UnsafeMutableBufferPointer<ProgramStage>
-    /// The slot received packets go to; negative where there is none.
+    /// The slot received packets go to by a wire; negative where there is none.
     public var destination = -1
+    /// The bridge the port is in.
+    public var bridge: BridgeMember?
     var departures: Burst
     /// What the peer takes, asked once a round.
     var capabilities = TransmitCapabilities.nothing
+    private var freshBurst: UInt32 = .max
 
     /// One queue both ways, and nothing else on the lcore that costs to look at.
     public init(queue: PortQueue, index: UInt32, delivery: Delivery, counters: PortCounters, chain stages: [ProgramStage]) {
@@ -53,6 +57,7 @@ import Wire
         self.index = index
         self.delivery = delivery
         self.counters = counters
+        ownCounters = counters
         unsafe chain = .allocate(capacity: stages.count)
         unsafe _ = chain.initialize(from: stages)
         departures = Burst(capacity: Lcore.burstSize)
@@ -61,6 +66,20 @@ import Wire
     deinit {
         unsafe chain.deallocate()
         unsafe receivers.deallocate()
+    }
+
+    /// What is dropped on the way out is counted at another port from now on; nil: here again.
+    @_noLocks
+    mutating func blame(_ other: PortCounters?) {
+        counters = if let other { ownCounters.blaming(other) } else { ownCounters }
+    }
+
+    /// Asks the peer once for each burst, not for each packet.
+    @_noLocks
+    mutating func freshen(_ burst: UInt32) {
+        guard burst != freshBurst else { return }
+        freshBurst = burst
+        refreshCapabilities()
     }
 
     @_noLocks

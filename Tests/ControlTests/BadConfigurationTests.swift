@@ -28,9 +28,9 @@ struct BadConfiguration: Sendable, CustomTestStringConvertible {
     var testDescription: String { lines.sorted { $0.key < $1.key }.map { "\($0): \($1)" }.joined(separator: " | ") }
 }
 
-private let sections = "allowed: [apus], [port NAME], [wire NAME], [xdp NAME]"
-private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu"
-private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu"
+private let sections = "allowed: [apus], [port NAME], [wire NAME], [bridge NAME], [xdp NAME]"
+private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu, vlan"
+private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, vlan"
 private let drivers = "allowed: tap, vhost-user, virtio-user, af-xdp, pci, pcap, null, vdev"
 private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"
 private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine"
@@ -55,7 +55,13 @@ private let syntax: [BadConfiguration] = [
 private let words: [BadConfiguration] = [
     .init([14: "[prot c]\nx = 1"], "f:14: [prot c]: unknown section; did you mean 'port'? \(sections)"),
     .init([14: "[logging]"], "f:14: [logging]: unknown section; \(sections)"),
-    .init([14: "[bridge br0]\nports = a b"], "f:14: [bridge br0]: is not in this version; \(sections)"),
+    .init([14: "[bridge br0]\nprts = a b"],
+          "f:14: [bridge br0]: has no 'ports'; name the ports that the bridge joins",
+          "f:15: [bridge br0] prts: unknown key; did you mean 'ports'? allowed: ports, ageing, addresses, port-addresses"),
+    .init([9: "[bridge w]", 10: "ports = a b\nageing = 0\naddresses = 63\nport-addresses = 5000"],
+          "f:11: [bridge w] ageing: '0' is not a number from 1 to 1000000; write digits only",
+          "f:12: [bridge w] addresses: '63' is not a number from 64 to 1048576; write digits only",
+          "f:13: [bridge w] port-addresses: '5000' is not a number from 1 to 4096; write digits only"),
     .init([1: "[apus zero]"], "f:1: [apus zero]: takes no name; write [apus]"),
     .init([11: "[xdp]"], "f:11: [xdp]: has no name; write [xdp NAME]"),
     .init([11: "[xdp -x]"], "f:11: [xdp -x]: '-x' is no name; \(name)"),
@@ -65,7 +71,16 @@ private let words: [BadConfiguration] = [
     .init([5: "interface = ta\ncolour = red"], "f:6: [port a] colour: unknown key; \(tapKeys)"),
     .init([5: "interface = ta\npath = /x"], "f:6: [port a] path: a tap port has no such key; \(tapKeys)"),
     .init([8: "path = /run/b.sock\nnetns = n"], "f:9: [port b] netns: a vhost-user port has no such key; \(vhostKeys)"),
-    .init([5: "interface = ta\nvlan = access 10"], "f:6: [port a] vlan: is not in this version; \(tapKeys)"),
+    .init([5: "interface = ta\nvlan = access 10"], "f:6: [port a] vlan: port a is in no [bridge]; only a bridge knows VLANs"),
+    .init([5: "interface = ta\nvlan = access 10", 9: "[bridge w]"],
+          "f:11: [bridge w] ports: port b has no 'vlan' and others of the bridge have one; give every port of a bridge one, or none"),
+    .init([5: "interface = ta\nvlan = access 4095"],
+          "f:6: [port a] vlan: 'access 4095' is neither 'access ID' nor 'trunk ID,ID…'; IDs are 1 to 4094, such as 'trunk 10,20-29'"),
+    .init([5: "interface = ta\nvlan = 10"],
+          "f:6: [port a] vlan: '10' is neither 'access ID' nor 'trunk ID,ID…'; IDs are 1 to 4094, such as 'trunk 10,20-29'"),
+    .init([14: "[bridge v]\nports = a"],
+          "f:15: [bridge v] ports: port a is already in [wire w]; a port is in one [wire] or [bridge] only",
+          "f:15: [bridge v] ports: a bridge joins at least two ports; write 'ports = A B'"),
     .init([5: "interface = ta\nrx-checksum = infer"], "f:6: [port a] rx-checksum: is not in this version; \(tapKeys)"),
     .init([12: "object = x.o\nmap.cfg = cfg.txt"], "f:13: [xdp x] map.cfg: is not in this version; \(xdpKeys)"),
     .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; \(xdpKeys)"),
@@ -73,7 +88,7 @@ private let words: [BadConfiguration] = [
     .init([12: "object = x.o\nchain = object"], "f:13: [xdp x] chain: is not in this version; \(xdpKeys)"),
     .init([4: "driver = tun"], "f:4: [port a] driver: unknown value 'tun'; \(drivers)"),
     .init([7: "driver = vhost"], "f:7: [port b] driver: unknown value 'vhost'; did you mean 'vhost-user'? \(drivers)"),
-    .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu"),
+    .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu, vlan"),
     .init([12: "object = x.o\nengine = jit"], "f:13: [xdp x] engine: 'jit' is not in this version; allowed: interpreter"),
     .init([12: "object = x.o\nverify = sandbox"], "f:13: [xdp x] verify: 'sandbox' is not in this version; allowed: kernel"),
     .init([12: "object = x.o\nchecksum = lasy"],
@@ -155,26 +170,26 @@ private let references: [BadConfiguration] = [
           "f:1: [port NAME]: is missing; add two ports and a [wire NAME] that joins them"),
     .init([9: "", 10: ""],
           // Without its header the wire's key falls to the port above.
-          "f:3: [port a]: port a is in no [wire]; add a [wire NAME] with 'ports = a OTHER'",
-          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'"),
+          "f:3: [port a]: port a is in no [wire] or [bridge]; add a [wire NAME] with 'ports = a OTHER'",
+          "f:6: [port b]: port b is in no [wire] or [bridge]; add a [wire NAME] with 'ports = b OTHER'"),
     .init([10: ""],
-          "f:3: [port a]: port a is in no [wire]; add a [wire NAME] with 'ports = a OTHER'",
-          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'",
+          "f:3: [port a]: port a is in no [wire] or [bridge]; add a [wire NAME] with 'ports = a OTHER'",
+          "f:6: [port b]: port b is in no [wire] or [bridge]; add a [wire NAME] with 'ports = b OTHER'",
           "f:9: [wire w]: has no 'ports'; write 'ports = A B'"),
     .init([14: "[port c]\ndriver = tap\ninterface = tc"],
-          "f:14: [port c]: port c is in no [wire]; add a [wire NAME] with 'ports = c OTHER'"),
+          "f:14: [port c]: port c is in no [wire] or [bridge]; add a [wire NAME] with 'ports = c OTHER'"),
     .init([10: "ports = a a"],
-          "f:6: [port b]: port b is in no [wire]; add a [wire NAME] with 'ports = b OTHER'",
+          "f:6: [port b]: port b is in no [wire] or [bridge]; add a [wire NAME] with 'ports = b OTHER'",
           "f:10: [wire w] ports: 'a' is named twice; name it once",
           "f:10: [wire w] ports: a wire joins two different ports, not 1; write 'ports = A B'"),
     .init([10: "ports = a b c"],
           "f:10: [wire w] ports: there is no port 'c'; allowed: a, b",
           "f:10: [wire w] ports: a wire joins two different ports, not 3; write 'ports = A B'"),
     .init([14: "[wire v]\nports = b a"],
-          "f:15: [wire v] ports: port b is already in [wire w]; a port is in one [wire] only",
-          "f:15: [wire v] ports: port a is already in [wire w]; a port is in one [wire] only"),
+          "f:15: [wire v] ports: port b is already in [wire w]; a port is in one [wire] or [bridge] only",
+          "f:15: [wire v] ports: port a is already in [wire w]; a port is in one [wire] or [bridge] only"),
     .init([3: "[port left]", 10: "ports = lefd b", 13: "ports = left"],
-          "f:3: [port left]: port left is in no [wire]; add a [wire NAME] with 'ports = left OTHER'",
+          "f:3: [port left]: port left is in no [wire] or [bridge]; add a [wire NAME] with 'ports = left OTHER'",
           "f:10: [wire w] ports: there is no port 'lefd'; did you mean 'left'? allowed: left, b"),
     .init([13: "ports = a, b"], "f:13: [xdp x] ports: there is no port 'a,'; did you mean 'a'? allowed: a, b"),
     .init([13: ""], "f:11: [xdp x]: has no 'ports'; name the ports the program runs on"),

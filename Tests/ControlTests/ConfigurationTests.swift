@@ -95,6 +95,28 @@ import Testing
         #expect(configuration.ports.map(\.queueCount) == [2, 1])
     }
 
+    @Test func aBridgeHasItsVLANs() throws {
+        let configuration = try load("""
+            [apus]
+            lcores = 1
+            [port a]
+            driver = null
+            vlan = access 10
+            [port b]
+            driver = null
+            vlan = trunk 20, 10,30-32
+            [bridge br0]
+            ports = b a
+            ageing = 60
+            addresses = 100
+            """)
+        #expect(configuration.ports.map(\.vlan) == [.access(10), .trunk([10, 20, 30, 31, 32])])
+        #expect(configuration.bridges == [BridgeConfiguration(name: "br0", ports: ["b", "a"], ageingSeconds: 60, addressCountMax: 100,
+                                                              portAddressCountMax: 50, line: 9)])
+        #expect(configuration.bridge(of: "a")?.name == "br0")
+        #expect(configuration.wire(of: "a") == nil)
+    }
+
     @Test func whatIsNotSaidHasADefault() throws {
         let configuration = try load(BadConfiguration.good.joined(separator: "\r\n"))
         #expect(configuration.daemon == DaemonConfiguration(

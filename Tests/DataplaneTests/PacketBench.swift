@@ -1,3 +1,4 @@
+import CDPDK
 import DPDK
 import Glibc
 import Testing
@@ -53,6 +54,7 @@ final class PacketBench: @unchecked Sendable {
     }
 
     var missing: Int { small.missing + large.missing }
+    static var cyclesPerSecond: UInt64 { apus_cycles_per_second() }
 }
 
 extension Packet {

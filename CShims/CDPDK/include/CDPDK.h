@@ -108,8 +108,13 @@ APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t
 }
 
 APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_allocate(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
+// Another chain over the same bytes, which nobody may write from then on. Dynamic fields are copied.
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
+    return rte_pktmbuf_clone(m, pool);
+}
 APUS_HOT void apus_mbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
 APUS_HOT void apus_prefetch(const void *address) { rte_prefetch0(address); }
+APUS_HOT void apus_shift_bytes(void *to, const void *from, size_t length) { __builtin_memmove(to, from, length); }
 APUS_HOT void apus_copy(void *to, const void *from, size_t length) { rte_memcpy(to, from, length); }
 
 // MARK: ethdev
@@ -226,6 +231,15 @@ APUS_HOT void apus_counter_add(uint64_t *counter, uint64_t n) {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 APUS_HOT uint64_t apus_counter_load(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+// MARK: words that lcores share
+
+APUS_HOT uint64_t apus_shared_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+APUS_HOT void apus_shared_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+APUS_HOT bool apus_shared_exchange(uint64_t *word, uint64_t old, uint64_t value) {
+    return __atomic_compare_exchange_n(word, &old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+APUS_HOT void apus_shared_add(uint64_t *word, uint64_t n) { __atomic_fetch_add(word, n, __ATOMIC_RELAXED); }
+
 APUS_HOT bool apus_flag_load(const bool *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
 APUS_HOT void apus_flag_store(bool *flag, bool value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
 

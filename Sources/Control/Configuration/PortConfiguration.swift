@@ -50,6 +50,8 @@ public struct PortConfiguration: Sendable, Equatable {
     public var deliver: Deliver
     public var verified: Verified
     public var mtuBytes: Int
+    /// nil: tags are nothing but bytes.
+    public var vlan: VLANConfiguration?
     public var line: Int
 
     static let mtuBytesDefault = 1500
@@ -81,8 +83,8 @@ public struct PortConfiguration: Sendable, Equatable {
 
     static func keys(of driver: DriverWord?) -> Vocabulary {
         let own = driver?.keys ?? allKeys
-        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu"],
-                          later: ["offloads", "rx-checksum", "vlan"])
+        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan"],
+                          later: ["offloads", "rx-checksum"])
     }
 
     /// Of any driver, each once.
@@ -99,6 +101,7 @@ extension PortConfiguration {
         line = reader.section.line
         queueCount = reader.integer("queues", in: 1...(word?.queueCountMax ?? Self.queueCountMax)) ?? 1
         mtuBytes = reader.integer("mtu", in: Self.mtuBytes) ?? Self.mtuBytesDefault
+        vlan = VLANConfiguration(reading: &reader)
         deliver = reader.choice("deliver") ?? .offload
         // A tap's kernel ignores "verified" on write but honours "partial"; guests with native XDP or an older FreeBSD mishandle it.
         verified = reader.choice("verified") ?? (word == .tap ? .reseed : .plain)
