@@ -152,6 +152,7 @@ struct apus_map_info apus_object_map(const struct apus_object *o, size_t index)
     };
 }
 
+int apus_map_take(int fd, const void *key, void *value) { return bpf_map_lookup_and_delete_elem(fd, key, value); }
 int apus_map_lookup(int fd, const void *key, void *value) { return bpf_map_lookup_elem(fd, key, value); }
 int apus_map_update(int fd, const void *key, const void *value, uint64_t flags) { return bpf_map_update_elem(fd, key, value, flags); }
 int apus_map_delete(int fd, const void *key) { return bpf_map_delete_elem(fd, key); }
@@ -174,9 +175,10 @@ int apus_program_load(const void *instructions, size_t count, char *log, uint32_
     return bpf_prog_load(BPF_PROG_TYPE_XDP, "apus_test", "GPL", instructions, count, &options);
 }
 
-int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries)
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags)
 {
-    return bpf_map_create(type, NULL, key_size, value_size, max_entries, NULL);
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+    return bpf_map_create(type, NULL, key_size, value_size, max_entries, &options);
 }
 
 void apus_close(int fd) { close(fd); }

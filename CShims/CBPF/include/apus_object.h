@@ -49,8 +49,9 @@ size_t apus_object_map_count(const apus_object *_Nonnull object);
 struct apus_map_info apus_object_map(const apus_object *_Nonnull object, size_t index);
 
 // Kernel maps, for the tests' comparison. 0 or -errno.
-int apus_map_lookup(int fd, const void *_Nonnull key, void *_Nonnull value);
-int apus_map_update(int fd, const void *_Nonnull key, const void *_Nonnull value, uint64_t flags);
+int apus_map_take(int fd, const void *_Nullable key, void *_Nonnull value);
+int apus_map_lookup(int fd, const void *_Nullable key, void *_Nonnull value);
+int apus_map_update(int fd, const void *_Nullable key, const void *_Nonnull value, uint64_t flags);
 int apus_map_delete(int fd, const void *_Nonnull key);
 int apus_map_next_key(int fd, const void *_Nullable key, void *_Nonnull next);
 
@@ -59,5 +60,5 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
                   uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
 // Loads bare instructions as an XDP program without an object, for the tests. fd or -errno.
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
-int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries);
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);
 void apus_close(int fd);

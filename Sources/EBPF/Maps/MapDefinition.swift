@@ -64,7 +64,7 @@ public struct MapDefinition: Equatable, Sendable {
             if flags & MapFlag.noPrealloc == 0 { return "an LPM trie needs the flag BPF_F_NO_PREALLOC" }
             return 5...260 ~= keySize ? nil : "a key of \(keySize) bytes is not within 5 to 260"
         case .hash, .lruHash, .mapHash:
-            return 1...512 ~= keySize ? nil : "a key of \(keySize) bytes is not within 1 to 512"
+            return 1...65_536 ~= keySize ? nil : "a key of \(keySize) bytes is not within 1 to 65536"
         }
     }
 

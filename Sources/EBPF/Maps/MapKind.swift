@@ -75,10 +75,10 @@ enum MapFlag {
         case MapType.prefixTrie: access | numaNode | noPrealloc
         case MapType.queue, MapType.stack: access | numaNode
         case MapType.ringBuffer: numaNode
-        case MapType.mapArray, MapType.programs: access | numaNode
-        case MapType.events: access | numaNode | preserveElements
-        case MapType.processors, MapType.sockets: numaNode
-        case MapType.deviceArray, MapType.deviceHash: numaNode | controlReadOnly | controlWriteOnly
+        case MapType.mapArray, MapType.programs: numaNode | controlReadOnly | controlWriteOnly
+        case MapType.events: numaNode | controlReadOnly | controlWriteOnly | preserveElements
+        case MapType.processors: numaNode
+        case MapType.sockets, MapType.deviceArray, MapType.deviceHash: numaNode | controlReadOnly | controlWriteOnly
         default: 0
         }
     }

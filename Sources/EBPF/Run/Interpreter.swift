@@ -46,8 +46,6 @@ struct Machine {
     /// Sandbox: instructions left, and the lock the program holds.
     var budget = Machine.budgetMax
     var heldLock: UInt64 = 0
-    /// Memory of the caller's that the program may touch besides: `prog exec`.
-    var extraStart: UInt64 = 0, extraEnd: UInt64 = 0
     var fault = Fault.none
 
     /// The kernel's verifier follows a million instructions; a loop helper may run eight million times.

@@ -44,7 +44,6 @@ extension Machine {
         if overflow { return false }
         if address >= packet.meta && end <= packet.end { return true }
         if address >= frames && end <= frames &+ UInt64(depth &+ 1) &* UInt64(APUS_FRAME_BYTES) { return true }
-        if address >= extraStart && end <= extraEnd { return true }
         if !writes && isKey(address, end) { return true }
         for index in 0..<(unsafe image.pointee.mapCount) {
             if unsafe image.pointee.maps[index].pointee.mayTouch(address, end, writes: writes) { return true }
