@@ -2,43 +2,39 @@ import ArgumentParser
 import EBPF
 import Foundation
 
-/// Everything about a program that needs no daemon.
+/// What needs no daemon: programs from files, run or explained here.
 struct Prog: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Work with an XDP program, without a daemon.", subcommands: [Explain.self])
+    static let configuration = CommandConfiguration(abstract: "Run and explain programs without a daemon.", subcommands: [ProgRun.self, ProgExec.self, ProgExplain.self])
 }
 
-struct Explain: ParsableCommand {
+enum EngineName: String, ExpressibleByArgument, CaseIterable {
+    case interpreter, jit
+
+    func require() throws {
+        if self == .jit { throw Failure("There is no compiler yet: use --engine interpreter.") }
+    }
+}
+
+struct ProgExec: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what a program does to packets and their checksums, with source lines.",
-        discussion: "The program is neither loaded nor run. Line numbers need an object compiled with -g.")
+        commandName: "exec", abstract: "Run bare instructions, hexadecimal on standard input, and print r0 in hexadecimal.",
+        discussion: "r1 and r2 are address and size of the memory, or 0. Nothing is verified; every access is checked.")
 
-    @Argument(help: "The BPF object.")
-    var object: String
+    @Option(help: ArgumentHelp("Memory the program is given, in hexadecimal.", valueName: "hex"))
+    var memory: String?
 
-    @Option(help: "Only this program (default: all of the object).")
-    var program: String?
-
-    @Flag(help: "Print one JSON document.")
-    var json = false
+    @Option(help: "interpreter or jit.")
+    var engine = EngineName.interpreter
 
     func run() throws {
-        let explanations: [Explanation]
-        do {
-            explanations = try Explanation.of(object: object, program: program)
+        try engine.require()
+        guard var bytes = MapContents.bytes(memory ?? "") else { throw Failure("--memory is not hexadecimal: '\(memory ?? "")'.") }
+        let input = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+        guard let program = MapContents.bytes(input) else { throw Failure("Standard input is not hexadecimal.") }
+        do throws(LoadError) {
+            print(String(try RawProgram.run(program, memory: &bytes), radix: 16))
         } catch {
             throw Failure("\(error)")
         }
-        if json {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            print(String(decoding: try encoder.encode(["programs": explanations]), as: UTF8.self))
-        } else {
-            print(explanations.map(Explain.text).joined(separator: "\n\n"))
-        }
-    }
-
-    private static func text(_ explanation: Explanation) -> String {
-        let head = "\(explanation.program): \(explanation.instructions) instructions, \(explanation.provedInBounds) of \(explanation.accesses) accesses proved in bounds"
-        return ([head] + explanation.sentences.map { "  \($0)" }).joined(separator: "\n")
     }
 }

@@ -89,7 +89,7 @@ import Testing
                 bench.bufferSize = 8192
                 if commands.reduce(0, { $1.kind == 1 ? $0 + max(0, Int($1.distance)) : $0 }) > 2500 { continue }
             }
-            let run = unsafe bench.run(program.interpreter, packet)
+            let run = bench.run(program, packet)
             try #require(run.outcome == kernel.run(packet), "\(number): \(commands)")
             try #require(program.map(named: "results")?.contents == kernel.entries("results"), "\(number): \(commands)")
             try #require(AdjustTests.isCovered(packet, run, l3Offset: 14), "\(number): \(commands) \(run.effect)")
@@ -108,7 +108,7 @@ import Testing
         let program = try ProgramLoader.load(object: try Objects.source(AdjustTests.source), program: nil, verify: .kernel)
         #expect(program.canWrite)
         var random = SplitMix(1)
-        return unsafe bench.run(program.interpreter, AdjustTests.packet(commands, size: size, &random))
+        return bench.run(program, AdjustTests.packet(commands, size: size, &random))
     }
 
     /// Encapsulation: 20 bytes in front, exposed bytes count as written; the store at 20 is the arrival's first byte.
@@ -117,6 +117,13 @@ import Testing
         #expect(effect.headDelta == -20 && effect.tailDelta == 0 && effect.lowestEnd == 0 && !effect.moved)
         #expect(effect.writtenBelowL3 == ByteRange(-34, -13))
         #expect(effect.writtenFromL3.isEmpty)
+    }
+
+    /// Nothing but growing: the exposed bytes alone, up to the old start.
+    @Test func exposedBytesAreWritten() throws {
+        let code = [Asm.mov(6, 1), Asm.mov(2, imm: -18), Asm.call(44), Asm.mov(0, imm: 2), Asm.exit]
+        let effect = (Bench().run(try LoadedProgram.bare(code), [UInt8](repeating: 1, count: 60))).effect
+        #expect(effect.writtenBelowL3 == ByteRange(-32, -14) && effect.writtenFromL3.isEmpty && effect.headDelta == -18)
     }
 
     /// Decapsulation beyond the L3 header: what is stored at the new start lies above it.
@@ -175,15 +182,15 @@ import Testing
     /// Stores across the L3 header belong to both sides; the hull grows to the byte.
     @Test func straddlingStore() throws {
         let code = [Asm.load(Asm.word, 6, 1, 0), Asm.store(Asm.word, 6, 12, imm: 0), Asm.mov(0, imm: 2), Asm.exit]
-        let program = try LoadedProgram(code)
-        let effect = (unsafe Bench().run(program.interpreter, [UInt8](repeating: 1, count: 60))).effect
+        let program = try LoadedProgram.bare(code)
+        let effect = (Bench().run(program, [UInt8](repeating: 1, count: 60))).effect
         #expect(effect.writtenBelowL3 == ByteRange(-2, 0))
         #expect(effect.writtenFromL3 == ByteRange(0, 2))
         // Atomics count as stores; a store to the stack or to metadata does not.
-        let atomic = try LoadedProgram([Asm.load(Asm.word, 6, 1, 0), Asm.mov(2, imm: 1), Asm.atomic(true, 1, 6, 32, 2), Asm.mov(0, imm: 2), Asm.exit])
-        #expect((unsafe Bench().run(atomic.interpreter, [UInt8](repeating: 1, count: 60))).effect.writtenFromL3 == ByteRange(18, 26))
-        let elsewhere = try LoadedProgram([Asm.load(Asm.word, 6, 1, 8), Asm.store(Asm.word, 6, 0, imm: 0), Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(0, imm: 2), Asm.exit])
-        let run = unsafe Bench(metadata: 4).run(elsewhere.interpreter, [UInt8](repeating: 1, count: 60))
+        let atomic = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 0), Asm.mov(2, imm: 1), Asm.atomic(true, 1, 6, 32, 2), Asm.mov(0, imm: 2), Asm.exit])
+        #expect((Bench().run(atomic, [UInt8](repeating: 1, count: 60))).effect.writtenFromL3 == ByteRange(18, 26))
+        let elsewhere = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 8), Asm.store(Asm.word, 6, 0, imm: 0), Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(0, imm: 2), Asm.exit])
+        let run = Bench(metadata: 4).run(elsewhere, [UInt8](repeating: 1, count: 60))
         #expect(!run.effect.wrote)
         #expect(Array(run.buffer[252..<256]) == [0, 0, 0, 0])
     }

@@ -85,7 +85,7 @@ import Testing
             let seed = [0, 0xffff, 0xffff_0000, 0xffff_ffff, UInt32.random(in: .min ... .max, using: &random)].randomElement(using: &random)!
             let head = [UInt64(size(&random)) | UInt64(size(&random)) << 32, UInt64(seed), 0, 0]
             let packet = Asm.words(head) + side(&random) + side(&random)
-            let run = unsafe Bench().run(program.interpreter, packet)
+            let run = Bench().run(program, packet)
             try #require(run.outcome == kernel.run(packet), "round \(round): \(packet)")
             seen.insert(Asm.word(run.bytes, 2))
         }

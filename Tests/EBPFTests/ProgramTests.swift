@@ -17,7 +17,7 @@ import Testing
             let (packet, l3Offset) = traffic.next()
             var bench = Bench()
             bench.l3Offset = l3Offset
-            let ours = unsafe bench.run(program.interpreter, packet)
+            let ours = bench.run(program, packet)
             let theirs = kernel.run(packet)
             try #require(ours.outcome == theirs, "packet \(number): \(packet)")
             try #require(isCovered(packet, ours.bytes, ours.effect, l3Offset), "packet \(number): \(ours.effect) \(packet)")
@@ -64,7 +64,7 @@ import Testing
             let packet = Frame(payload: [UInt8](repeating: 7, count: size)).bytes
             let linear = min(packet.count, 4096 - 256 - 320)    // what BPF_PROG_TEST_RUN keeps in the first segment
             let bench = Bench(isMultiBuffer: packet.count > linear, bytesBehind: packet.count - linear)
-            #expect((unsafe bench.run(program.interpreter, Array(packet.prefix(linear)))).effect.verdict == .pass)
+            #expect((bench.run(program, Array(packet.prefix(linear)))).effect.verdict == .pass)
             #expect(kernel.run(packet)?.verdict == 2)
         }
         for map in program.maps { #expect(map.contents == kernel.entries(map.name)) }
@@ -74,13 +74,13 @@ import Testing
     @Test func macSwapWritesTheAddressesOnly() throws {
         let program = try ProgramLoader.load(object: try Objects.program("macswap"), program: nil, verify: .kernel)
         let frame = Frame(vlans: [5]).bytes
-        let run = unsafe Bench(l3Offset: 18).run(program.interpreter, frame)
+        let run = Bench(l3Offset: 18).run(program, frame)
         #expect(run.bytes == Array(frame[6..<12] + frame[0..<6] + frame[12...]))
         #expect(run.effect.writtenBelowL3 == ByteRange(-18, -6))
         #expect(run.effect.writtenFromL3.isEmpty)
         #expect(run.effect.verdict == .pass)
         // Too short for Ethernet: passed, untouched.
-        #expect(!(unsafe Bench(l3Offset: 13).run(program.interpreter, Array(frame.prefix(13)))).effect.wrote)
+        #expect(!(Bench(l3Offset: 13).run(program, Array(frame.prefix(13)))).effect.wrote)
     }
 
     /// VIP to server and back, every checksum right, ranges to the byte.
@@ -88,7 +88,7 @@ import Testing
         let program = try ProgramLoader.load(object: try Objects.program("nat"), program: nil, verify: .kernel)
         let request = Frame(isUDP: isUDP, payload: [1, 2, 3])
         let expected = Frame(destination: [10, 0, 0, 2], destinationPort: 5201, isUDP: isUDP, payload: [1, 2, 3])
-        let run = unsafe Bench().run(program.interpreter, request.bytes)
+        let run = Bench().run(program, request.bytes)
         #expect(run.bytes == expected.bytes)
         #expect(run.effect.writtenBelowL3.isEmpty)
         // From the header checksum to the L4 checksum, both included.
@@ -96,7 +96,7 @@ import Testing
 
         let reply = Frame(source: [10, 0, 0, 2], destination: [10, 0, 0, 1], sourcePort: 5202, destinationPort: 40000, isUDP: isUDP)
         let back = Frame(source: [10, 0, 0, 100], destination: [10, 0, 0, 1], sourcePort: 8081, destinationPort: 40000, isUDP: isUDP)
-        #expect((unsafe Bench().run(program.interpreter, reply.bytes)).bytes == back.bytes)
+        #expect((Bench().run(program, reply.bytes)).bytes == back.bytes)
 
         let counters = program.map(named: "counters")
         #expect(try counters?.lookup([0, 0, 0, 0]) == [1, 0, 0, 0, 0, 0, 0, 0])
@@ -108,12 +108,12 @@ import Testing
     @Test func natKeepsUDPZero() throws {
         let program = try ProgramLoader.load(object: try Objects.program("nat"), program: nil, verify: .kernel)
         let none = Frame(isUDP: true, udpChecksum: false)
-        let run = unsafe Bench().run(program.interpreter, none.bytes)
+        let run = Bench().run(program, none.bytes)
         #expect(Array(run.bytes[40..<42]) == [0, 0])
         #expect(run.bytes == Frame(destination: [10, 0, 0, 2], destinationPort: 5201, isUDP: true, udpChecksum: false).bytes)
         // The payload word that brings the translated packet's sum to all ones is the checksum without it.
-        let plain = (unsafe Bench().run(program.interpreter, Frame(isUDP: true, payload: [0, 0]).bytes)).bytes
-        let result = (unsafe Bench().run(program.interpreter, Frame(isUDP: true, payload: Array(plain[40..<42])).bytes)).bytes
+        let plain = (Bench().run(program, Frame(isUDP: true, payload: [0, 0]).bytes)).bytes
+        let result = (Bench().run(program, Frame(isUDP: true, payload: Array(plain[40..<42])).bytes)).bytes
         #expect(Array(result[40..<42]) == [0xff, 0xff])
         #expect(Frame.isConsistent(result, l3Offset: 14) == (true, true))
     }
@@ -121,7 +121,7 @@ import Testing
     @Test func natWrongLeavesChecksumsWrong() throws {
         let program = try ProgramLoader.load(object: try Objects.program("nat_wrong"), program: nil, verify: .kernel)
         for isUDP in [false, true] {
-            let run = unsafe Bench().run(program.interpreter, Frame(isUDP: isUDP, payload: [9]).bytes)
+            let run = Bench().run(program, Frame(isUDP: isUDP, payload: [9]).bytes)
             #expect(Frame.isConsistent(run.bytes, l3Offset: 14) == (false, false))
             #expect(run.effect.writtenFromL3 == ByteRange(16, 24))
         }

@@ -27,7 +27,8 @@ def test_planted_seed_fails(case: Case, planted):
         with pytest.raises(oracle.Violation) as found:
             oracle.judge(bench, frame_count_min=1)
     assert {"frames", "tshark"} <= found.value.kinds, found.value
-    for protocol in ("TCP", "UDP"):
+    # What the reference modes have finished meets the fault only where it is seeded again: not at `deliver = full`.
+    for protocol in ("TCP", "UDP") if case.mode == "lazy" or case.deliver == "offload" else ("TCP",):
         assert any(protocol in finding for finding in found.value.findings["frames"]), f"no wrong {protocol} seen"
 
 

@@ -65,12 +65,14 @@ enum Objects {
         process.executableURL = URL(fileURLWithPath: clang)
         process.arguments = ["-target", "bpf", "-O2", "-g", "-I", programs.path, "-isystem", "/usr/include/\(machine)-linux-gnu"]
             + flags + ["-c", path, "-o", output]
-        let messages = Pipe()
-        process.standardError = messages
+        // A file, not a pipe: Foundation (Swift 6.3) traps when another child's end interrupts its read of a pipe.
+        FileManager.default.createFile(atPath: output + ".log", contents: nil)
+        process.standardError = FileHandle(forWritingAtPath: output + ".log")
         try process.run()
-        let text = messages.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw Failed(description: String(decoding: text, as: UTF8.self)) }
+        guard process.terminationStatus == 0 else {
+            throw Failed(description: try String(contentsOfFile: output + ".log", encoding: .utf8))
+        }
         return output
     }
 }

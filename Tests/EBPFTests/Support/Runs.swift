@@ -42,7 +42,7 @@ struct Bench {
         }
     }
 
-    func run(_ interpreter: Interpreter, _ packet: [UInt8]) -> Run {
+    func run(_ program: LoadedProgram, _ packet: [UInt8]) -> Run {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)
         defer { unsafe buffer.deallocate() }
         _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: filler)
@@ -52,7 +52,8 @@ struct Bench {
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
             bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: 7, rxQueue: 3,
             isMultiBuffer: isMultiBuffer, bytesBehind: bytesBehind)
-        let effect = Bench.packet(interpreter, &context)
+        // An interpreter does not keep its program alive.
+        let effect = withExtendedLifetime(program) { Bench.packet(unsafe program.interpreter, &context) }
         let r0 = unsafe apus_scratch_registers(apus_scratch())[0]
         let data = unsafe context.data - start, end = unsafe context.dataEnd - start, meta = unsafe context.dataMeta - start
         let after = unsafe Array(buffer)
@@ -67,7 +68,7 @@ final class KernelTwin {
 
     init(object path: String, program: String? = nil) throws {
         let (linked, bytes) = try ProgramLoader.link(object: path, program: program)
-        let verifier = try KernelVerifier.load(linked, bytes: bytes)
+        let verifier = try KernelVerifier.load(try ProgramLoader.programs(neededBy: linked), bytes: bytes, asPlain: true)
         var descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)] = [:]
         for (index, map) in linked.maps.enumerated() {
             descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.valueSize)
