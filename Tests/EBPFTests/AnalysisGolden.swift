@@ -63,5 +63,7 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "pattern", reads: ["match": .look], completed: ["match"]),
         Golden(file: "second_look", reads: ["field": .look], completed: ["field"],
                stores: ["tos": .l3(1, 2), "port": .l3(20, 62)]),
+        Golden(file: "carry", reads: ["field": .look], completed: ["field"]),
+        Golden(file: "wrong_length", reads: ["window": .look], completed: ["window"]),
     ]
 }
