@@ -91,7 +91,8 @@ let package = Package(
 
         .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
-        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
+        .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"],
+                    swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ]
 )

@@ -34,10 +34,11 @@ enum StateMapping {
         }
         let state = ChecksumState.known(start: header.csum_start, offset: header.csum_offset)
         guard isSuperframe else { return .state(state) }
-        let isDatagrams = header.gso_type == UInt8(APUS_GSO_UDP_L4)
-        guard (headers.transport == .udp) == (isDatagrams || header.gso_type == UInt8(APUS_GSO_UDP)) else {
-            return .drop(.badSuperframe)
-        }
+        let cut = header.gso_type & ~UInt8(APUS_GSO_ECN)
+        let isDatagrams = cut == UInt8(APUS_GSO_UDP_L4)
+        let isRightKind = headers.transport == .udp ? isDatagrams || cut == UInt8(APUS_GSO_UDP)
+            : cut == UInt8(APUS_GSO_TCPV4) || cut == UInt8(APUS_GSO_TCPV6)
+        guard isRightKind else { return .drop(.badSuperframe) }
         return superframe(state, headers, size: header.gso_size, udp: isDatagrams ? .udpDatagrams : .udpFragment,
                           congestion: header.gso_type & UInt8(APUS_GSO_ECN) != 0)
     }

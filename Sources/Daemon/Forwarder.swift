@@ -103,7 +103,10 @@ final class Forwarder {
         }
         let delivery = PortSlot.Delivery(isFull: section.deliver == .full, reseedsVerified: section.verified == .reseed,
                                          mtu: section.mtuBytes)
-        var slot = PortSlot(queue: ports[number].queue, index: ports[number].index, delivery: delivery,
+        var queue = ports[number].queue
+        queue.policy = ReceivePolicy(infers: section.receiveChecksum.contains(.infer),
+                                     verifies: section.receiveChecksum.contains(.verify))
+        var slot = PortSlot(queue: queue, index: ports[number].index, delivery: delivery,
                             counters: block.port(number), chain: stages)
         if let wire = configuration.wire(of: section.name) {
             let other = wire.first == section.name ? wire.second : wire.first

@@ -29,8 +29,8 @@ struct BadConfiguration: Sendable, CustomTestStringConvertible {
 }
 
 private let sections = "allowed: [apus], [port NAME], [wire NAME], [xdp NAME]"
-private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu"
-private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu"
+private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu, rx-checksum"
+private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, rx-checksum"
 private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"
 private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine"
 
@@ -65,7 +65,11 @@ private let words: [BadConfiguration] = [
     .init([5: "interface = ta\npath = /x"], "f:6: [port a] path: a tap port has no such key; \(tapKeys)"),
     .init([8: "path = /run/b.sock\nnetns = n"], "f:9: [port b] netns: a vhost-user port has no such key; \(vhostKeys)"),
     .init([5: "interface = ta\nvlan = access 10"], "f:6: [port a] vlan: is not in this version; \(tapKeys)"),
-    .init([5: "interface = ta\nrx-checksum = infer"], "f:6: [port a] rx-checksum: is not in this version; \(tapKeys)"),
+    .init([5: "interface = ta\nrx-checksum = guess"], "f:6: [port a] rx-checksum: unknown value 'guess'; allowed: device, infer, verify"),
+    .init([5: "interface = ta\nrx-checksum = infer verfy"],
+          "f:6: [port a] rx-checksum: unknown value 'verfy'; did you mean 'verify'? allowed: device, infer, verify"),
+    .init([5: "interface = ta\nrx-checksum = infer infer"], "f:6: [port a] rx-checksum: 'infer' is named twice; name it once"),
+    .init([5: "interface = ta\nrx-checksum ="], "f:6: [port a] rx-checksum: has no value; give one or remove the line"),
     .init([12: "object = x.o\nmap.cfg = cfg.txt"], "f:13: [xdp x] map.cfg: is not in this version; \(xdpKeys)"),
     .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; \(xdpKeys)"),
     .init([12: "object = x.o\nsuperframes = whole"], "f:13: [xdp x] superframes: is not in this version; \(xdpKeys)"),

@@ -19,6 +19,16 @@ public struct PortConfiguration: Sendable, Equatable {
     /// How a packet whose checksum was verified leaves: as it is, or marked partial so that the receiver need not verify it again.
     public enum Verified: String, ConfigurationWord { case plain, reseed }
 
+    /// What is made of a received packet's checksum beyond the driver's word.
+    public enum ReceiveChecksum: String, ConfigurationWord {
+        /// Nothing.
+        case device
+        /// A field that equals its pseudo-header sum is an unfinished one: for ports with no wire behind.
+        case infer
+        /// What is not known is checked in software.
+        case verify
+    }
+
     public var name: String
     public var driver: Driver
     public var queueCount: Int
@@ -27,6 +37,8 @@ public struct PortConfiguration: Sendable, Equatable {
     public var deliver: Deliver
     public var verified: Verified
     public var mtuBytes: Int
+    /// `infer` and `verify` may both be given; `device` alone is neither.
+    public var receiveChecksum: [ReceiveChecksum] = [.device]
     public var line: Int
 
     static let mtuBytesDefault = 1500
@@ -47,8 +59,8 @@ public struct PortConfiguration: Sendable, Equatable {
 
     static func keys(of driver: DriverWord?) -> Vocabulary {
         let own = driver?.keys ?? DriverWord.allCases.flatMap(\.keys)
-        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu"],
-                          later: ["address", "rx", "tx", "devargs", "offloads", "rx-checksum", "vlan"])
+        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "rx-checksum"],
+                          later: ["address", "rx", "tx", "devargs", "offloads", "vlan"])
     }
 }
 
@@ -68,6 +80,7 @@ extension PortConfiguration {
         deliver = reader.choice("deliver") ?? .offload
         // A tap's kernel ignores "verified" on write but honours "partial"; guests with native XDP or an older FreeBSD mishandle it.
         verified = reader.choice("verified") ?? (word == .tap ? .reseed : .plain)
+        receiveChecksum = reader.choices("rx-checksum") ?? [.device]
         lcores = Self.lcores(reading: &reader, daemonLcores)
         let driver: Driver? = switch word {
         case .tap: Self.tap(reading: &reader)
