@@ -15,7 +15,7 @@ PACKAGES := build-essential pkg-config ca-certificates \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
 	qemu-system-x86 busybox-static cpio
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-integration bench clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench clean
 
 all: build
 
@@ -59,11 +59,17 @@ test-unit: build
 	swift build $(TEST_FLAGS) --build-tests
 	tools/suite unit swift test $(TEST_FLAGS) --skip-build
 
+# Breaks each rule of the checksum contract in turn and shows that a test finds it.
+test-planted: deps
+	APUS_PLANTED=1 swift build -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --build-tests
+	APUS_PLANTED=1 swift test -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --skip-build --filter PlantedTests
+
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
 bench: build
-	$(RELEASE)/apus-bench
+	$(RELEASE)/apus-bench sums
+	$(RELEASE)/apus-bench loop
 
 clean:
-	rm -rf .build .build-test .build-planted
+	rm -rf .build .build-test .build-planted .build-planted-test

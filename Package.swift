@@ -86,7 +86,7 @@ let package = Package(
         .executableTarget(name: "apusctl", dependencies: [
             "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
-        .executableTarget(name: "apus-bench", dependencies: ["CBench", "CChecksum", "Dataplane", "EBPF", "Wire", "DPDK"],
+        .executableTarget(name: "apus-bench", dependencies: ["CBench", "CChecksum", "CDPDK", "Dataplane", "EBPF", "Wire", "DPDK"],
                           swiftSettings: dpdkSwift),
 
         .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),

@@ -130,6 +130,7 @@ enum StateMapping {
     @_noLocks
     private static func verified(_ packet: borrowing Packet) -> ChecksumState {
         let headers = packet.headers(isSuperframe: false)
+        if headers.isFragment, Planted.breaks(.fragmentKnown) { return .unnecessary(start: 34, offset: 6) }
         guard headers.hasKnownChecksum else { return .none }
         if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0 { return .none }
         return .unnecessary(start: UInt16(truncatingIfNeeded: headers.l4),
@@ -144,7 +145,7 @@ enum StateMapping {
         let seed = unsafe headers.pseudoHeaderSum(data).folded
         if field == seed { return true }
         guard isSuperframe, unsafe field == headers.pseudoHeaderSumWithoutLength(data).folded else { return false }
-        unsafe packet.data.storeMemoryOrder16(seed, headers.checksumField)
+        if !Planted.breaks(.superframeLength) { unsafe packet.data.storeMemoryOrder16(seed, headers.checksumField) }
         return true
     }
 

@@ -4,7 +4,9 @@ import Glibc
 switch CommandLine.arguments.dropFirst().first {
 case "sums":
     Sums().run()
+case "loop":
+    Loop().run()
 default:
-    print("usage: apus-bench sums")
+    print("usage: apus-bench sums | loop")
     exit(2)
 }

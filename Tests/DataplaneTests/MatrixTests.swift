@@ -7,7 +7,7 @@ import Wire
 extension DPDKSuites {
     @Suite struct MatrixTests {
         static let groups: [(name: String, run: @Sendable (Report) -> Void)] = [
-            ("leaving", Matrix.leaving), ("superframes", Matrix.superframes), ("MTU", Matrix.mtu),
+            ("leaving", Matrix.leaving), ("superframes", Matrix.superframes), ("edges", Matrix.edges), ("MTU", Matrix.mtu),
             ("arriving by tap", Arrivals.tap), ("arriving with flags", Arrivals.flags), ("rx-checksum", Arrivals.policies), ("vhost", Arrivals.vhost),
             ("writing", Writes.programs),
         ]
