@@ -95,8 +95,13 @@ final class Forwarder {
             // Queue q goes to the port's lcore q, and around.
             (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpu }
         }
-        let queues = zip(ports, share).map { port, share in
-            (share.isEmpty ? [number] : share).map { port.queue($0, lcore: number, of: configuration.daemon.lcores.count) }
+        let queues = zip(zip(configuration.ports, ports), share).map { open, share in
+            (share.isEmpty ? [number] : share).map {
+                var queue = open.1.queue($0, lcore: number, of: configuration.daemon.lcores.count)
+                queue.policy = ReceivePolicy(infers: open.0.receiveChecksum.contains(.infer),
+                                             verifies: open.0.receiveChecksum.contains(.verify))
+                return queue
+            }
         }
         // Looking in vain is dear only beside something else that wants the core.
         let isMixed = zip(queues, share).contains { !$1.isEmpty && !$0[0].isExpensiveToPoll }
