@@ -181,4 +181,32 @@ int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint3
     return bpf_map_create(type, NULL, key_size, value_size, max_entries, &options);
 }
 
+struct drain {
+    char *to;
+    size_t room, used;
+};
+
+static int drain_one(void *context, void *data, size_t size)
+{
+    struct drain *d = context;
+    uint32_t length = (uint32_t)size;
+    if (d->room - d->used < size + 4)
+        return -ENOSPC;
+    memcpy(d->to + d->used, &length, 4);
+    memcpy(d->to + d->used + 4, data, size);
+    d->used += size + 4;
+    return 0;
+}
+
+long apus_kernel_records(int fd, void *to, size_t room)
+{
+    struct drain d = { to, room, 0 };
+    struct ring_buffer *ring = ring_buffer__new(fd, drain_one, &d, NULL);
+    if (!ring)
+        return -errno;
+    int error = ring_buffer__consume(ring);
+    ring_buffer__free(ring);
+    return error < 0 ? error : (long)d.used;
+}
+
 void apus_close(int fd) { close(fd); }

@@ -62,3 +62,5 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
 int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);
 void apus_close(int fd);
+// Takes the records out of a kernel ring buffer: each as its length in 4 bytes, then its bytes. Bytes used or -errno.
+long apus_kernel_records(int fd, void *_Nonnull to, size_t room);
