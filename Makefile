@@ -13,7 +13,8 @@ DEPS_STAMP  := .build/deps.stamp
 PACKAGES := build-essential pkg-config ca-certificates \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
-	qemu-system-x86 busybox-static cpio
+	qemu-system-x86 busybox-static cpio \
+	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
 .PHONY: all deps build bpf guest planted demo test test-unit test-integration bench clean
 
@@ -63,7 +64,8 @@ test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
 bench: build
-	$(RELEASE)/apus-bench
+	$(RELEASE)/apus-bench loop
+	$(RELEASE)/apus-bench sums
 
 clean:
 	rm -rf .build .build-test .build-planted

@@ -43,8 +43,8 @@ let house: [SwiftSetting] = [
     // release builds check, debug builds do not.
     .unsafeFlags(["-Xllvm", "-sil-disable-pass=performance-diagnostics"], .when(configuration: .debug)),
 ]
-let dpdkSwift: [SwiftSetting] = house + [.unsafeFlags(dpdkCompile.flatMap { ["-Xcc", $0] })]
     + (isPlanted ? [.define("APUS_PLANTED"), .unsafeFlags(["-Xcc", "-DAPUS_PLANTED"])] : [])
+let dpdkSwift: [SwiftSetting] = house + [.unsafeFlags(dpdkCompile.flatMap { ["-Xcc", $0] })]
 let optimised: [CSetting] = [.unsafeFlags(["-O3", "-Wall", "-Wextra"])] + (isPlanted ? [.define("APUS_PLANTED")] : [])
 
 let package = Package(
@@ -61,6 +61,8 @@ let package = Package(
     targets: [
         // The only C.
         .target(name: "CChecksum", path: "CShims/CChecksum", cSettings: optimised),
+        // The compiler's own loop at -march=native, to measure against: in no other product.
+        .target(name: "CBench", path: "CShims/CBench", cSettings: [.unsafeFlags(["-O3", "-march=native"])]),
         .target(name: "CLinux", path: "CShims/CLinux", cSettings: optimised),
         .target(name: "CBPF", path: "CShims/CBPF", cSettings: optimised,
                 linkerSettings: [.unsafeFlags(bpfLink)]),
@@ -69,12 +71,12 @@ let package = Package(
 
         .target(name: "Wire", dependencies: ["CChecksum"], swiftSettings: house),
         .target(name: "EBPF", dependencies: ["CBPF", "Wire"], swiftSettings: house),
-        .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire"], swiftSettings: dpdkSwift),
+        .target(name: "DPDK", dependencies: ["CChecksum", "CDPDK", "CLinux", "Wire"], swiftSettings: dpdkSwift),
         .target(name: "Dataplane", dependencies: ["DPDK", "EBPF", "Wire", "CLinux"], swiftSettings: dpdkSwift),
         // Configuration, stats and their socket: shared by the daemon and apusctl, which needs no DPDK.
         .target(name: "Control", swiftSettings: house),
         .target(name: "Daemon",
-                dependencies: ["Control", "Dataplane", "DPDK", "EBPF", .product(name: "Logging", package: "swift-log")],
+                dependencies: ["CLinux", "Control", "Dataplane", "DPDK", "EBPF", .product(name: "Logging", package: "swift-log")],
                 swiftSettings: dpdkSwift),
 
         .executableTarget(name: "apus", dependencies: [
@@ -84,11 +86,14 @@ let package = Package(
         .executableTarget(name: "apusctl", dependencies: [
             "Control", "EBPF", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
-        .executableTarget(name: "apus-bench", dependencies: ["Dataplane", "EBPF", "Wire", "DPDK"], swiftSettings: dpdkSwift),
+        .executableTarget(name: "apus-bench", dependencies: [
+            "CBench", "CChecksum", "Dataplane", "EBPF", "Wire", "DPDK",
+            .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ], swiftSettings: dpdkSwift),
 
-        .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: house),
+        .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
-        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
+        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire", "CLinux"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ]
 )

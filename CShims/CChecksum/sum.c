@@ -1,10 +1,28 @@
 #include "CChecksum.h"
 
-#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 
-// 32-bit words into 64-bit lanes: the compiler vectorises it, and no carry is ever lost, since fewer
-// than 2^32 words of at most 2^32 - 1 are added.
-uint64_t apus_sum_bytes(const void *bytes, size_t length) {
+// Every kernel adds words into lanes that cannot overflow: no carry is ever lost, and none is looked for.
+//
+// The vector kernels take 64-bit lanes x = h * 2^32 + l and keep two sums: all = sum of x modulo 2^64, and
+// high = sum of h, exact. Then the sum of l is all - high * 2^32 modulo 2^64, exact too while fewer than 2^31
+// lanes are added: three operations a vector, where unpacking both halves takes four.
+
+// The value with its bytes exchanged (RFC 1071 section 2, B): a sum of bytes that began at an odd place.
+static inline uint64_t exchanged(uint64_t sum) {
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return (sum & 0xff) << 8 | sum >> 8;
+}
+
+// At most 63 bytes: below the limit the inline function does not come back here.
+static inline uint64_t rest(const unsigned char *at, size_t length) { return apus_sum_bytes(at, length); }
+
+uint64_t apus_sum_medium(const void *bytes, size_t length) {
     const unsigned char *at = bytes;
     uint64_t sum = 0;
     for (; length >= 64; length -= 64, at += 64) {
@@ -14,22 +32,150 @@ uint64_t apus_sum_bytes(const void *bytes, size_t length) {
         for (int i = 0; i < 16; i++) part += words[i];
         sum += part;
     }
-    for (; length >= 4; length -= 4, at += 4) {
-        uint32_t word;
-        memcpy(&word, at, sizeof word);
-        sum += word;
+    return sum + rest(at, length);
+}
+
+#if defined(__x86_64__)
+
+__attribute__((target("avx2")))
+static uint64_t avx2(const void *bytes, size_t length) {
+    const unsigned char *at = bytes;
+    __m256i all0 = _mm256_setzero_si256(), all1 = all0, high0 = all0, high1 = all0;
+    uint64_t sum = 0;
+    bool is_odd = false;
+    // Loads that cross cache lines cost double: worth an aligned start where there are many.
+    size_t skew = -(uintptr_t)at & 31;
+    if (length >= 1024 && skew) {
+        sum = rest(at, skew);
+        is_odd = skew & 1;
+        at += skew;
+        length -= skew;
     }
-    if (length >= 2) {
-        uint16_t half;
-        memcpy(&half, at, sizeof half);
-        sum += half;
-        at += 2;
-        length -= 2;
+    for (; length >= 128; length -= 128, at += 128) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)at), b = _mm256_loadu_si256((const __m256i *)(at + 32));
+        __m256i c = _mm256_loadu_si256((const __m256i *)(at + 64)), d = _mm256_loadu_si256((const __m256i *)(at + 96));
+        all0 = _mm256_add_epi64(all0, a);
+        all1 = _mm256_add_epi64(all1, b);
+        high0 = _mm256_add_epi64(high0, _mm256_srli_epi64(a, 32));
+        high1 = _mm256_add_epi64(high1, _mm256_srli_epi64(b, 32));
+        all0 = _mm256_add_epi64(all0, c);
+        all1 = _mm256_add_epi64(all1, d);
+        high0 = _mm256_add_epi64(high0, _mm256_srli_epi64(c, 32));
+        high1 = _mm256_add_epi64(high1, _mm256_srli_epi64(d, 32));
+    }
+    for (; length >= 32; length -= 32, at += 32) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)at);
+        all0 = _mm256_add_epi64(all0, a);
+        high0 = _mm256_add_epi64(high0, _mm256_srli_epi64(a, 32));
+    }
+    __m256i all = _mm256_add_epi64(all0, all1), high = _mm256_add_epi64(high0, high1);
+    __m256i both = _mm256_add_epi64(_mm256_sub_epi64(all, _mm256_slli_epi64(high, 32)), high);
+    __m128i half = _mm_add_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    uint64_t more = (uint64_t)_mm_cvtsi128_si64(half) + (uint64_t)_mm_extract_epi64(half, 1) + rest(at, length);
+    return sum + (is_odd ? exchanged(more) : more);
+}
+
+__attribute__((target("avx512f,avx512bw,bmi2")))
+static uint64_t avx512(const void *bytes, size_t length) {
+    const unsigned char *at = bytes;
+    __m512i all0 = _mm512_setzero_si512(), all1 = all0, high0 = all0, high1 = all0;
+    uint64_t sum = 0;
+    bool is_odd = false;
+    size_t skew = -(uintptr_t)at & 63;
+    if (length >= 1024 && skew) {
+        sum = rest(at, skew);
+        is_odd = skew & 1;
+        at += skew;
+        length -= skew;
+    }
+    for (; length >= 256; length -= 256, at += 256) {
+        __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
+        __m512i c = _mm512_loadu_si512(at + 128), d = _mm512_loadu_si512(at + 192);
+        all0 = _mm512_add_epi64(all0, a);
+        all1 = _mm512_add_epi64(all1, b);
+        high0 = _mm512_add_epi64(high0, _mm512_srli_epi64(a, 32));
+        high1 = _mm512_add_epi64(high1, _mm512_srli_epi64(b, 32));
+        all0 = _mm512_add_epi64(all0, c);
+        all1 = _mm512_add_epi64(all1, d);
+        high0 = _mm512_add_epi64(high0, _mm512_srli_epi64(c, 32));
+        high1 = _mm512_add_epi64(high1, _mm512_srli_epi64(d, 32));
+    }
+    for (; length >= 64; length -= 64, at += 64) {
+        __m512i a = _mm512_loadu_si512(at);
+        all0 = _mm512_add_epi64(all0, a);
+        high0 = _mm512_add_epi64(high0, _mm512_srli_epi64(a, 32));
     }
     if (length) {
-        uint16_t last = 0;
-        memcpy(&last, at, 1);
-        sum += last;
+        // Masked bytes are not read: a load across the end of the last page does not fault.
+        __m512i a = _mm512_maskz_loadu_epi8(_bzhi_u64(~0ull, (unsigned)length), at);
+        all1 = _mm512_add_epi64(all1, a);
+        high1 = _mm512_add_epi64(high1, _mm512_srli_epi64(a, 32));
     }
-    return sum;
+    __m512i all = _mm512_add_epi64(all0, all1), high = _mm512_add_epi64(high0, high1);
+    __m512i both = _mm512_add_epi64(_mm512_sub_epi64(all, _mm512_slli_epi64(high, 32)), high);
+    uint64_t more = (uint64_t)_mm512_reduce_add_epi64(both);
+    return sum + (is_odd ? exchanged(more) : more);
 }
+
+// cpuid's word and the operating system's: a register nobody saves is not there.
+struct features { bool avx2, avx512; };
+
+static struct features features(void) {
+    struct features found = {false, false};
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return found;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
+    found.avx2 = b & bit_AVX2;
+    found.avx512 = (low & 0xe0) == 0xe0 && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_BMI2);
+    return found;
+}
+
+#elif defined(__ARM_NEON)
+
+static uint64_t neon(const void *bytes, size_t length) {
+    const unsigned char *at = bytes;
+    uint64x2_t sum0 = vdupq_n_u64(0), sum1 = sum0;
+    // Pairwise: two 32-bit words into each 64-bit lane.
+    for (; length >= 64; length -= 64, at += 64) {
+        sum0 = vpadalq_u32(sum0, vreinterpretq_u32_u8(vld1q_u8(at)));
+        sum1 = vpadalq_u32(sum1, vreinterpretq_u32_u8(vld1q_u8(at + 16)));
+        sum0 = vpadalq_u32(sum0, vreinterpretq_u32_u8(vld1q_u8(at + 32)));
+        sum1 = vpadalq_u32(sum1, vreinterpretq_u32_u8(vld1q_u8(at + 48)));
+    }
+    uint64x2_t sum = vaddq_u64(sum0, sum1);
+    return vgetq_lane_u64(sum, 0) + vgetq_lane_u64(sum, 1) + rest(at, length);
+}
+
+#endif
+
+uint64_t (*apus_sum_long)(const void *, size_t) = apus_sum_medium;
+static enum apus_sum_kernel chosen = APUS_SUM_PORTABLE;
+static uint64_t (*kernels[APUS_SUM_KERNELS])(const void *, size_t) = {[APUS_SUM_PORTABLE] = apus_sum_medium};
+
+__attribute__((constructor)) static void choose(void) {
+#if defined(__x86_64__)
+    struct features has = features();
+    if (has.avx2) kernels[chosen = APUS_SUM_AVX2] = avx2;
+    if (has.avx512) kernels[chosen = APUS_SUM_AVX512] = avx512;
+#elif defined(__ARM_NEON)
+    kernels[chosen = APUS_SUM_NEON] = neon;
+#endif
+    apus_sum_long = kernels[chosen];
+}
+
+bool apus_sum_has(enum apus_sum_kernel kernel) { return kernels[kernel] != NULL; }
+enum apus_sum_kernel apus_sum_chosen(void) { return chosen; }
+
+const char *apus_sum_name(enum apus_sum_kernel kernel) {
+    static const char *const names[APUS_SUM_KERNELS] = {"portable", "avx2", "avx512", "neon"};
+    return names[kernel];
+}
+
+uint64_t apus_sum_with(enum apus_sum_kernel kernel, const void *bytes, size_t length) {
+    return kernels[kernel](bytes, length);
+}
+
+#ifdef APUS_PLANTED
+int apus_planted_rule = -1;
+#endif

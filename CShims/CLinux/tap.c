@@ -16,10 +16,10 @@ _Static_assert(APUS_VNET_DATA_VALID == VIRTIO_NET_HDR_F_DATA_VALID, "flag");
 _Static_assert(APUS_GSO_TCPV4 == VIRTIO_NET_HDR_GSO_TCPV4 && APUS_GSO_TCPV6 == VIRTIO_NET_HDR_GSO_TCPV6, "gso");
 _Static_assert(APUS_GSO_UDP == VIRTIO_NET_HDR_GSO_UDP && APUS_GSO_ECN == VIRTIO_NET_HDR_GSO_ECN, "gso");
 
-int apus_tap_open(const char *name, char *chosen) {
+int apus_tap_open(const char *name, char *chosen, bool multi_queue) {
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return -errno;
-    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (multi_queue ? IFF_MULTI_QUEUE : 0)};
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);
     int size = sizeof(struct apus_vnet_header), little = 1;
     if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0 ||

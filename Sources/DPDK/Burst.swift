@@ -52,12 +52,21 @@ import CDPDK
     }
 
     /// Hands the packets to a transmit queue and gives how many it took. The rest moves to the front.
-    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16) -> Int {
-        let sent = unsafe Int(apus_eth_transmit(port, queue, mbufs, UInt16(truncatingIfNeeded: count)))
+    /// - Parameter prepares: the driver first writes what it wants into the packets; it stops at one it cannot.
+    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16, prepares: Bool) -> Int {
+        var ready = UInt16(truncatingIfNeeded: count)
+        if prepares { ready = unsafe apus_eth_prepare(port, queue, mbufs, ready) }
+        let sent = unsafe Int(apus_eth_transmit(port, queue, mbufs, ready))
         let left = count &- sent
         if left > 0, sent > 0 { unsafe storage.moveInitialize(from: storage + sent, count: left) }
         count = left
         return sent
+    }
+
+    /// Moves every packet behind those of `other`, which has the room.
+    public mutating func moveAll(to other: inout Burst) {
+        for index in 0..<count { other.append(take(index)) }
+        count = 0
     }
 
     /// Frees what is left.

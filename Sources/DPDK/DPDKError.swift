@@ -10,7 +10,7 @@ public struct DPDKError: Error, CustomStringConvertible {
         description = "\(what): \(reason)" + (remedy.map { "; \($0)" } ?? "")
     }
 
-    init(_ what: String) { description = what }
+    public init(_ what: String) { description = what }
 }
 
 extension DPDKError {

@@ -20,10 +20,20 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case noDestination
     /// A superframe the receiver cannot take, of a kind that software cannot cut without hiding errors.
     case cannotSegment
+    /// No superframe, and larger than the leaving port's `mtu`: nothing here may cut it.
+    case largerThanMTU
     /// The peer's ring was full, or there is no peer.
     case transmitFull
     /// The kernel refused the frame; most often the device is down.
     case transmitRefused
+    /// Longer than the device's MTU, and no superframe.
+    case tooLong
+    /// A bridge sends nothing back where it came from.
+    case samePort
+    /// Tagged or untagged as the port does not take it, or for a VLAN in which nobody else is.
+    case vlan
+    /// IEEE 802.1Q, 8.6.3: addresses that no bridge passes on (01-80-C2-00-00-0X), and sources that are groups.
+    case bridgeAddress
 
     /// As the stats socket spells it.
     public var name: String {
@@ -39,8 +49,13 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .xdpRedirect: "xdp_redirect"
         case .noDestination: "no_destination"
         case .cannotSegment: "cannot_segment"
+        case .largerThanMTU: "larger_than_mtu"
         case .transmitFull: "transmit_full"
         case .transmitRefused: "transmit_refused"
+        case .tooLong: "too_long"
+        case .samePort: "same_port"
+        case .vlan: "vlan"
+        case .bridgeAddress: "bridge_address"
         }
     }
 }

@@ -9,3 +9,12 @@ struct FileDescriptor: ~Copyable {
 
     deinit { close(number) }
 }
+
+/// The same for an array, which takes no noncopyable values.
+final class SharedDescriptor: Sendable {
+    let number: Int32
+
+    init(owning number: Int32) { self.number = number }
+
+    deinit { close(number) }
+}

@@ -1,3 +1,4 @@
+import CChecksum
 import CDPDK
 public import Wire
 
@@ -11,6 +12,11 @@ extension Packet {
     public func fullSum(from: Int, count: Int) -> OnesComplementSum {
         unsafe OnesComplementSum(raw: apusFullChecksum(mbuf, from, count))
     }
+
+    /// SCTP's CRC-32C (RFC 9260 section 6.8) of `count` bytes from `from` on, its field counted as zero. The
+    /// number whose little-endian bytes go into the field.
+    @_noLocks
+    public func fullCRC(from: Int, count: Int) -> UInt32 { unsafe apusFullCRC(mbuf, from, count) }
 
     /// Copies `count` bytes from `from` on to `target`. The caller keeps them within the packet.
     @_noLocks
@@ -50,6 +56,31 @@ extension Packet {
         return false
     }
 
+    /// Another packet over the same bytes and in the same state: neither may be written to from here on, until the
+    /// other is gone. Nil where there is no memory.
+    @_noLocks
+    public func clone(_ memory: PacketAllocator) -> Packet? {
+        guard let mbuf = unsafe apus_mbuf_clone(mbuf, memory.mempool) else { return nil }
+        return unsafe Packet(taking: mbuf)
+    }
+
+    /// The same packet with its first `count` bytes in one segment that nobody else holds; what follows stays
+    /// shared. Whoever writes header bytes needs that: another holder of the bytes would see the writes.
+    /// - Returns: nil, and the packet is freed, where there was no memory or the chain would be too long.
+    @_noLocks
+    public consuming func owned(first count: Int, _ memory: PacketAllocator) -> Packet? {
+        let count = min(count, length)
+        if isExclusive || Planted.breaks(.sharedHeaders), dataLength >= count { return self }
+        guard let head = memory.allocate() else { return nil }
+        guard unsafe head.data + count <= head.buffer + head.bufferLength else { return nil }
+        unsafe head.setWindow(start: head.data, count: count)
+        unsafe copyBytes(from: 0, count: count, to: head.data)
+        head.state = state
+        guard let rest = unsafe apus_mbuf_cut_front(release(), UInt32(truncatingIfNeeded: count)) else { return head }
+        guard unsafe head.chain(Packet(taking: rest)) else { return nil }
+        return head
+    }
+
     @_noLocks
     func storeByte(_ value: UInt8, at: Int) {
         var skip = at
@@ -79,7 +110,7 @@ public func apusFullChecksum(_ mbuf: OpaquePointer, _ from: Int, _ count: Int) -
         if skip < length {
             let part = min(length &- skip, left)
             let sum = unsafe OnesComplementSum.of(UnsafeRawPointer(apus_mbuf_data(current) + skip), count: part)
-            if isOdd { total.addAtOddPosition(sum) } else { total = total + sum }
+            if isOdd, !Planted.breaks(.oddSplit) { total.addAtOddPosition(sum) } else { total = total + sum }
             isOdd = isOdd != (part & 1 == 1)
             left &-= part
             skip = 0
@@ -89,4 +120,32 @@ public func apusFullChecksum(_ mbuf: OpaquePointer, _ from: Int, _ count: Int) -
         unsafe segment = apus_mbuf_next(current)
     }
     return UInt64(total.folded)
+}
+
+/// See ``Packet/fullCRC(from:count:)``. Its symbol is fixed, too.
+@_silgen_name("apus_full_crc") @inline(never) @_noLocks
+public func apusFullCRC(_ mbuf: OpaquePointer, _ from: Int, _ count: Int) -> UInt32 {
+    var crc: UInt32 = ~0
+    var zero: UInt32 = 0
+    var at = 0
+    var segment: OpaquePointer? = unsafe mbuf
+    // Three runs: up to the field (8 bytes in), four zeros in its place, the rest. A run may lie in several segments.
+    let field = from &+ 8, end = from &+ count
+    while at < end, let current = unsafe segment {
+        let length = unsafe Int(apus_mbuf_data_length(current))
+        let data = unsafe UnsafeRawPointer(apus_mbuf_data(current))
+        let before = (lower: max(from, at), upper: min(field, at &+ length))
+        if before.lower < before.upper {
+            crc = unsafe apus_crc32c(crc, data + (before.lower &- at), before.upper &- before.lower)
+        }
+        let inside = min(field &+ 4, at &+ length) &- max(field, at)
+        if inside > 0 { crc = unsafe apus_crc32c(crc, &zero, inside) }
+        let after = (lower: max(field &+ 4, at), upper: min(end, at &+ length))
+        if after.lower < after.upper {
+            crc = unsafe apus_crc32c(crc, data + (after.lower &- at), after.upper &- after.lower)
+        }
+        at &+= length
+        unsafe segment = apus_mbuf_next(current)
+    }
+    return ~crc
 }

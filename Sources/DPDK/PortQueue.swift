@@ -11,6 +11,11 @@ import Wire
     }
 
     private let driver: Driver
+    /// What is made of checksums beyond the driver's word.
+    public var policy = ReceivePolicy.device
+
+    /// Looking for packets takes a system call, found or not.
+    public var isExpensiveToPoll: Bool { if case .tap = driver { true } else { false } }
 
     public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
     public init(_ eth: EthQueue) { driver = .eth(eth) }
@@ -24,7 +29,10 @@ import Wire
         case .eth(let queue): queue.receive(into: &burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         }
-        for index in 0..<burst.count { checksums.received(burst[index].state) }
+        for index in 0..<burst.count {
+            policy.settle(burst[index], checksums)
+            checksums.received(burst[index].state)
+        }
     }
 
     /// What the peer takes unfinished, asked at burst time.
@@ -37,11 +45,17 @@ import Wire
         }
     }
 
-    /// Last touch before ``transmit(_:_:_:)``; nil where memory was missing.
+    /// For housekeeping: asks again what seldom changes.
     @_noLocks
-    public func prepare(_ packet: consuming Packet, _ memory: PacketAllocator) -> Packet? {
+    public func refresh() {
+        if case .eth(let queue) = driver { queue.refresh() }
+    }
+
+    /// Last touch before ``transmit(_:_:_:)``; nil where it cannot leave here, which was counted.
+    @_noLocks
+    public func prepare(_ packet: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
         switch driver {
-        case .eth(let queue): queue.prepare(packet, memory)
+        case .eth(let queue): queue.prepare(packet, memory, counters)
         case .tap, .memory: packet
         }
     }

@@ -10,6 +10,14 @@ public enum StaleSocket {
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw DPDKError("'\(path)' exists and is no socket; move it away or choose another path")
         }
+        guard try !accepts(path) else { throw DPDKError("another process listens on '\(path)': stop it, or choose another path") }
+        unsafe _ = unlink(path)
+    }
+
+    /// True if a connection to the socket at `path` succeeds; whoever listens sees it come and go.
+    public static func isListenedOn(_ path: String) -> Bool { (try? accepts(path)) ?? false }
+
+    private static func accepts(_ path: String) throws(DPDKError) -> Bool {
         let fd = FileDescriptor(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -23,7 +31,6 @@ public enum StaleSocket {
                 unsafe connect(fd.number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
-        guard connected != 0 else { throw DPDKError("another process listens on '\(path)': stop it, or choose another path") }
-        unsafe _ = unlink(path)
+        return connected == 0
     }
 }

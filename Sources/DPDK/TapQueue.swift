@@ -25,9 +25,9 @@ import Wire
     public static var smallRoom: Int { headroom + smallFrameMax }
     private static var vectorCountMax: Int { 64 }
 
-    /// The port outlives the queue.
-    public init(_ port: borrowing TapPort, small: PacketAllocator, large: PacketAllocator) {
-        fd = port.descriptor.number
+    /// The port outlives the queue. Several may send by one number, each on its lcore; one receives.
+    public init(_ port: borrowing TapPort, number: Int = 0, small: PacketAllocator, large: PacketAllocator) {
+        fd = port.descriptors[number].number
         self.small = small
         self.large = large
         unsafe vectors = .allocate(capacity: Self.vectorCountMax)

@@ -7,14 +7,16 @@ import Logging
 /// The running forwarder: everything a configuration names, opened in order and closed in the opposite one.
 final class Forwarder {
     private let logger: Logger
-    private let small: PacketPool
-    private let large: PacketPool
-    /// Outlive the lcore.
+    private var opener: PortOpener
+    /// Outlive the lcores.
     private let programs: [LoadedProgram]
     private var ports: [any OpenPort] = []
-    /// What the lcore writes to, so it outlives the lcore too, whoever else reads it.
-    private var counters: CounterBlock?
-    private var lcore: PollingLcore?
+    private var bridges: [OpenBridge] = []
+    /// What the lcores write to, so they outlive the lcores too, whoever else reads them.
+    private var counters: [CounterBlock] = []
+    private let controls: PortControls
+    private var lcores: [PollingLcore] = []
+    private var follower: PortFollower?
     private var socket: ControlSocket?
 
     /// Opens everything and starts to forward. EAL runs on after the forwarder; one forwarder a process.
@@ -32,11 +34,14 @@ final class Forwarder {
         let polling = configuration.daemon.lcores
         let others = availableCPUs.subtracting(polling).sorted()
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
-        try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling, otherCPUs: others.isEmpty ? polling : others)
-        small = try PacketPool(name: "small", capacity: plan.smallCount, room: TapQueue.smallRoom, cache: 256)
-        large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom, cache: 32)
+        try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling,
+                      otherCPUs: others.isEmpty ? polling : others, pciAddresses: configuration.ports.compactMap(\.pciAddress))
+        let small = try PacketPool(name: "small", capacity: plan.smallCount, room: TapQueue.smallRoom, cache: 256)
+        let large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom, cache: 32)
         logger.info("packet memory: \(plan.smallCount) buffers of \(TapQueue.smallRoom) bytes, \(plan.largeCount) of \(PacketPool.largestRoom)")
-        for section in configuration.ports { ports.append(try open(section)) }
+        opener = PortOpener(small: small, large: large, lcoreCount: polling.count, logger: logger)
+        controls = PortControls(configuration.ports.map { $0.deliver == .full })
+        for section in configuration.ports { ports.append(try opener.open(section)) }
         try start(configuration)
     }
 
@@ -61,52 +66,63 @@ final class Forwarder {
         }
     }
 
-    private func open(_ section: PortConfiguration) throws(DPDKError) -> any OpenPort {
-        let port: any OpenPort
-        switch section.driver {
-        case .tap(let interface, let netns):
-            port = try OpenTap(interface: interface, netns: netns, mtu: section.mtuBytes, small: small.allocator,
-                               large: large.allocator)
-        case .vhostUser(let path, let role):
-            let index = UInt32(65_536 + ports.count { $0 is OpenVhost })
-            port = try OpenVhost(name: section.name, path: path, role: role == .server ? .server : .client, index: index,
-                                 pool: large)
-        }
-        logger.info("port \(section.name): \(port.summary), index \(port.index), deliver \(section.deliver.rawValue)")
-        return port
-    }
-
     private func start(_ configuration: Configuration) throws {
-        let cpu = configuration.daemon.lcores[0]
-        let block = CounterBlock(portCount: ports.count, programCount: programs.count)
-        let memory = PacketMemory(small: small.allocator, large: large.allocator, smallBytes: TapQueue.smallFrameMax)
-        let slots = UnsafeMutableBufferPointer<PortSlot>.allocate(capacity: ports.count)
-        for (number, section) in configuration.ports.enumerated() {
-            unsafe slots.initializeElement(at: number, to: slot(number, section, configuration, block))
+        let cpus = configuration.daemon.lcores
+        let memory = PacketMemory(small: opener.small.allocator, large: opener.large.allocator, smallBytes: TapQueue.smallFrameMax)
+        counters = cpus.map { _ in CounterBlock(portCount: ports.count, programCount: programs.count) }
+        bridges = configuration.bridges.map { OpenBridge($0, ports: configuration.ports.map(\.name)) }
+        var made: [UnsafeMutableBufferPointer<PortSlot>] = []
+        for number in cpus.indices { unsafe made.append(slots(ofLcore: number, configuration)) }
+        for (number, cpu) in cpus.enumerated() {
+            // The lcore owns the slots from here on.
+            let lcore = unsafe Lcore(slots: made[number], memory: memory, counters: counters[number].lcore,
+                                     checksums: counters[number].checksums, idle: Idle(configuration.daemon.idle))
+            lcores.append(try PollingLcore(lcore, onCPU: cpu))
         }
-        counters = block
-        // The lcore owns the slots from here on.
-        let lcore = unsafe Lcore(slots: slots, memory: memory, counters: block.lcore, checksums: block.checksums)
-        self.lcore = try PollingLcore(lcore, onCPU: cpu)
+        follower = PortFollower(ports, lcores: counters)
         let reporter = StatsReporter(
             ports: zip(configuration.ports, ports).map { StatsReporter.Port(name: $0.name, index: $1.index) },
-            programs: configuration.programs.map(\.name), lcores: [cpu: block])
-        socket = try ControlSocket(path: configuration.daemon.statsSocket,
-                                   commands: ["stats": { _ in reporter.document().json }])
-        logger.info("\(configuration.daemon.name): forwarding on CPU \(cpu), stats at \(configuration.daemon.statsSocket)")
+            programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)))
+        let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter)
+        socket = try ControlSocket(path: configuration.daemon.statsSocket, commands: commands.all)
+        logger.info("\(configuration.daemon.name): forwarding on CPU \(CPUList.text(cpus)), stats at \(configuration.daemon.statsSocket)")
     }
 
-    private func slot(_ number: Int, _ section: PortConfiguration, _ configuration: Configuration,
-                      _ block: CounterBlock) -> PortSlot {
+    /// Every port as one lcore has it: it sends by all of them and polls its share of their receive queues.
+    private func slots(ofLcore number: Int, _ configuration: Configuration) -> UnsafeMutableBufferPointer<PortSlot> {
+        let cpu = configuration.daemon.lcores[number]
+        let share = zip(configuration.ports, ports).map { section, port in
+            // Queue q goes to the port's lcore q, and around.
+            (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpu }
+        }
+        let queues = zip(ports, share).map { port, share in
+            (share.isEmpty ? [number] : share).map { port.queue($0, lcore: number, of: configuration.daemon.lcores.count) }
+        }
+        // Looking in vain is dear only beside something else that wants the core.
+        let isMixed = zip(queues, share).contains { !$1.isEmpty && !$0[0].isExpensiveToPoll }
+        let slots = UnsafeMutableBufferPointer<PortSlot>.allocate(capacity: ports.count)
+        for (port, section) in configuration.ports.enumerated() {
+            let receivers = share[port].isEmpty ? [] : queues[port].map { Receiver($0, isPaced: isMixed && $0.isExpensiveToPoll) }
+            unsafe slots.initializeElement(at: port, to: slot(port, section, configuration, counters[number], queues[port][0], receivers))
+        }
+        return unsafe slots
+    }
+
+    private func slot(_ number: Int, _ section: PortConfiguration, _ configuration: Configuration, _ block: CounterBlock,
+                      _ queue: PortQueue, _ receivers: [Receiver]) -> PortSlot {
         let stages = configuration.programs.enumerated().filter { $0.element.ports.contains(section.name) }.map {
             ProgramStage(programs[$0.offset], mode: ChecksumMode($0.element.checksum), counters: block.program($0.offset))
         }
-        let delivery = PortSlot.Delivery(isFull: section.deliver == .full, reseedsVerified: section.verified == .reseed)
-        var slot = PortSlot(queue: ports[number].queue, index: ports[number].index, delivery: delivery,
-                            counters: block.port(number), chain: stages)
+        let delivery = PortSlot.Delivery(isFull: section.deliver == .full, reseedsVerified: section.verified == .reseed,
+                                         mtu: section.mtuBytes)
+        var slot = unsafe PortSlot(queue: queue, receivers: receivers, index: ports[number].index, delivery: delivery,
+                                   isFull: controls.isFull(number), counters: block.port(number), chain: stages)
         if let wire = configuration.wire(of: section.name) {
             let other = wire.first == section.name ? wire.second : wire.first
             slot.destination = configuration.ports.firstIndex { $0.name == other } ?? -1
+        }
+        if let name = configuration.bridge(of: section.name)?.name, let bridge = bridges.first(where: { $0.name == name }) {
+            slot.bridge = bridge.member(section.vlan)
         }
         return slot
     }
@@ -117,12 +133,17 @@ final class Forwarder {
     /// - Returns: packets that did not come back to their pools; 0 unless there is a bug to report.
     func stop() -> Int {
         socket?.stop()
-        lcore?.stop()
-        lcore = nil
+        follower?.stop()
+        follower = nil
+        for lcore in lcores { lcore.stop() }
+        lcores.removeAll()
+        for port in ports { port.close() }
+        let (small, large) = (opener.small.missing, opener.large.missing)
         ports.removeAll()
-        let missing = small.missing + large.missing
+        bridges.removeAll()
+        let missing = small + large
         if missing == 0 { logger.info("stopped: every packet buffer is back") }
-        else { logger.error("stopped: \(missing) packet buffers are missing (\(small.missing) small, \(large.missing) large)") }
+        else { logger.error("stopped: \(missing) packet buffers are missing (\(small) small, \(large) large)") }
         return missing
     }
 }
@@ -135,4 +156,18 @@ extension ChecksumMode {
         case .full: .full
         }
     }
+}
+
+extension Idle {
+    init(_ configured: DaemonConfiguration.Idle) {
+        self = switch configured {
+        case .spin: .spin
+        case .pause: .pause
+        case .sleep: .sleep
+        }
+    }
+}
+
+extension PortConfiguration {
+    fileprivate var pciAddress: String? { if case .pci(let address) = driver { address } else { nil } }
 }

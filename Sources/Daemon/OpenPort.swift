@@ -1,49 +1,67 @@
 import Control
 import DPDK
 
-/// A configured port that is up. Its device goes with the object, which outlives the lcore that polls it.
+/// A configured port that is up. Its device goes with the object, which outlives the lcores that poll it.
 protocol OpenPort: AnyObject {
     /// What programs see as ifindex.
     var index: UInt32 { get }
-    var queue: PortQueue { get }
+    /// Receive queues.
+    var queueCount: Int { get }
     /// For the start-up message.
     var summary: String { get }
+    /// Somebody is at the other end.
+    var hasPeer: Bool { get }
+    /// What the lcore `lcore` of `lcoreCount` polls as receive queue `number`, and sends by. Before the lcores start.
+    func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue
+    /// Closes the device, so that every buffer is back.
+    func close()
+    /// Follows the coming and going of what the port depends on. Control calls it a few times a second.
+    /// - Parameter leave: returns when every lcore has left what it was doing.
+    func follow(leave: () -> Void)
+}
+
+extension OpenPort {
+    var hasPeer: Bool { true }
+    func follow(leave: () -> Void) {}
 }
 
 @safe final class OpenTap: OpenPort {
-    private let port: TapPort
-    private let memory: UnsafeMutablePointer<TapQueue>
+    private var port: TapPort?
+    private let small: PacketAllocator
+    private let large: PacketAllocator
+    private var memory: [UnsafeMutablePointer<TapQueue>] = []
+    let index: UInt32
+    let queueCount: Int
+    let summary: String
 
     /// What a tap's kernel may build: the largest buffer, less headroom, Ethernet header and two VLAN tags.
     static var superframeBytesMax: Int { PacketPool.largestRoom - TapQueue.headroom - 14 - 8 - 1 }
 
-    init(interface: String, netns: String?, mtu: Int, small: PacketAllocator, large: PacketAllocator) throws(DPDKError) {
-        port = try TapPort(interface: interface, netns: netns, mtu: mtu, superframeBytesMax: Self.superframeBytesMax)
-        unsafe memory = .allocate(capacity: 1)
-        unsafe memory.initialize(to: TapQueue(port, small: small, large: large))
+    init(interface: String, netns: String?, mtu: Int, queueCount: Int, small: PacketAllocator,
+         large: PacketAllocator) throws(DPDKError) {
+        let port = try TapPort(interface: interface, netns: netns, mtu: mtu, superframeBytesMax: Self.superframeBytesMax,
+                               queueCount: queueCount)
+        index = port.index
+        summary = "tap \(port.interface)"
+        self.queueCount = queueCount
+        self.small = small
+        self.large = large
+        self.port = consume port
     }
 
-    deinit {
-        unsafe memory.deinitialize(count: 1)
-        unsafe memory.deallocate()
+    deinit { close() }
+
+    /// A value of its own for each lcore: it has room for one frame on its way out, and one on its way in.
+    func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
+        let queue = UnsafeMutablePointer<TapQueue>.allocate(capacity: 1)
+        unsafe queue.initialize(to: TapQueue(port!, number: number % queueCount, small: small, large: large))
+        unsafe memory.append(queue)
+        return unsafe PortQueue(queue)
     }
 
-    var index: UInt32 { port.index }
-    var queue: PortQueue { unsafe PortQueue(memory) }
-    var summary: String { "tap \(port.interface)" }
-}
-
-final class OpenVhost: OpenPort {
-    private let port: VhostPort
-    private let path: String
-    let index: UInt32
-
-    init(name: String, path: String, role: VhostPort.Role, index: UInt32, pool: borrowing PacketPool) throws(DPDKError) {
-        port = try VhostPort(name: name, path: path, role: role, pool: pool)
-        self.path = path
-        self.index = index
+    func close() {
+        for unsafe queue in unsafe memory { unsafe queue.deinitialize(count: 1).deallocate() }
+        unsafe memory.removeAll()
+        port = nil
     }
-
-    var queue: PortQueue { PortQueue(port.queue) }
-    var summary: String { "vhost-user \(path)" }
 }

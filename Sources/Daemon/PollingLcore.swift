@@ -1,4 +1,5 @@
 import CDPDK
+import CLinux
 import Dataplane
 import DPDK
 
@@ -22,6 +23,7 @@ import DPDK
         unsafe stopFlag.initialize(to: false)
         unsafe run.initialize(to: Run(lcore: lcore, stop: stopFlag))
         try unsafe EAL.launch(onCPU: cpu, { argument in
+            apus_sleep_precisely()
             let run = unsafe argument!.assumingMemoryBound(to: Run.self)
             unsafe run.pointee.lcore.run(until: run.pointee.stop)
             return 0

@@ -40,6 +40,9 @@ extension PortStats {
         rxSuperframes += counters.value(.receivedSuperframes)
         txSuperframes += counters.value(.transmittedSuperframes)
         created = (created ?? 0) + counters.value(.created)
+        sharedBursts = (sharedBursts ?? 0) + counters.value(.sharedBursts)
+        sharedWaits = (sharedWaits ?? 0) + counters.value(.sharedWaits)
+        notLearned = (notLearned ?? 0) + counters.value(.notLearned)
         for reason in DropReason.allCases { drops[reason.name, default: 0] += counters.drops(reason) }
     }
 }
@@ -91,5 +94,7 @@ extension LcoreStats {
         packets = counters.value(.packets)
         cyclesBusy = counters.value(.cyclesBusy)
         cyclesTotal = counters.value(.cyclesTotal)
+        emptyLooks = counters.value(.emptyLooks)
+        cyclesEmptyLooks = counters.value(.cyclesEmptyLooks)
     }
 }

@@ -9,37 +9,112 @@ struct Egress {
     let memory: PacketMemory
     let checksums: ChecksumCounters
 
+    /// Bytes of a frame that hold its headers, as a rule: where the first segment is shorter they are brought together.
+    private static var headerBytes: Int { 256 }
+
     @_noLocks
     func send(_ packet: consuming Packet, by slot: inout PortSlot) {
+        // Only trusted packets are written to on their way out.
+        guard packet.isExclusive || !packet.state.isTrusted else { return sendOwned(packet, by: &slot) }
+        sendExclusive(packet, by: &slot)
+    }
+
+    /// A flooded packet: its headers become its own first.
+    @_noLocks
+    private func sendOwned(_ packet: consuming Packet, by slot: inout PortSlot) {
+        guard let own = packet.makeExclusive(headerBytes: VLANTag.headerBytes, memory: memory) else {
+            return slot.counters.dropped(.noMemory)
+        }
+        sendExclusive(own, by: &slot)
+    }
+
+    @_noLocks
+    private func sendExclusive(_ packet: consuming Packet, by slot: inout PortSlot) {
         let state = packet.state
         #if APUS_PLANTED
         Planted.spoilSeed(packet)
         #endif
+        // Cutting an ordinary packet is a router's work. 14 is the least a link layer takes.
+        if packet.length &- 14 > slot.delivery.mtu, !state.isSuperframe, isTooLong(packet, slot.delivery.mtu) {
+            return slot.counters.dropped(.largerThanMTU)
+        }
         switch state.kind {
         case .none, .bad:
             // Cutting one would hide whatever is wrong with it.
-            if state.isSuperframe { return slot.counters.dropped(.cannotSegment) }
+            if state.isSuperframe, !Planted.breaks(.untrustedCut) { return slot.counters.dropped(.cannotSegment) }
         case .unnecessary:
             if slot.delivery.reseedsVerified, !slot.delivery.isFull { reseed(packet, slot.capabilities) }
         case .known, .opaque:
-            let headers = packet.headers()
-            let isExpressible = Self.isExpressible(state, headers, slot.capabilities)
-            if state.isSuperframe, !(isExpressible && slot.capabilities.takesSuperframe(state)) {
-                return segment(packet, headers, &slot)
-            }
-            if !isExpressible { Completion.complete(packet, .egress, checksums) }
+            return sendPartial(packet, by: &slot)
         }
         slot.append(packet, memory, checksums)
+    }
+
+    @_noLocks @inline(never)
+    private func isTooLong(_ packet: borrowing Packet, _ mtu: Int) -> Bool {
+        packet.length &- packet.headers().l3 > mtu && !Planted.breaks(.longFrame)
+    }
+
+    @_noLocks
+    private func sendPartial(_ arrived: consuming Packet, by slot: inout PortSlot) {
+        let state = arrived.state
+        var packet = arrived
+        if packet.dataLength < Self.headerBytes, !packet.isLinear {
+            guard let together = own(packet) else { return slot.counters.dropped(.noMemory) }
+            packet = together
+        }
+        let headers = packet.headers()
+        let isExpressible = Self.isExpressible(state, headers, slot.capabilities)
+        if state.isSuperframe { return sendSuperframe(packet, headers, isExpressible: isExpressible, &slot) }
+        guard isExpressible else {
+            guard let packet = own(packet) else { return slot.counters.dropped(.noMemory) }
+            Completion.complete(packet, .egress, checksums)
+            return slot.append(packet, memory, checksums)
+        }
+        slot.append(packet, memory, checksums)
+    }
+
+    /// The packet with its headers, and the field of its state, in a first segment nobody else holds.
+    @_noLocks
+    private func own(_ packet: consuming Packet) -> Packet? {
+        let count = max(Self.headerBytes, packet.state.field &+ 2)
+        return packet.owned(first: count, count <= memory.smallBytes ? memory.small : memory.large)
+    }
+
+    @_noLocks
+    private func sendSuperframe(_ packet: consuming Packet, _ headers: Headers, isExpressible: Bool,
+                                _ slot: inout PortSlot) {
+        let state = packet.state
+        let isCut = !isExpressible || !slot.capabilities.takesSuperframe(state)
+        guard state.kind == .known, headers.hasKnownChecksum, headers.l4 == Int(state.start),
+              headers.payload <= packet.dataLength else {
+            return slot.counters.dropped(.cannotSegment)
+        }
+        // Segments are made to fit the peer. TCP is a stream and may be cut anywhere, datagrams may not.
+        let isFragments = state.segmentation == .udpFragment
+        let room = slot.delivery.mtu &- ((isFragments ? headers.l4 : headers.payload) &- headers.l3)
+        var size = Int(state.segmentSize)
+        if size > room, !Planted.breaks(.longSegments) {
+            guard room >= 8, state.segmentation != .udpDatagrams else { return slot.counters.dropped(.largerThanMTU) }
+            size = isFragments ? room & ~7 : room
+            packet.state = state.superframe(state.segmentation, segmentSize: UInt16(truncatingIfNeeded: size),
+                                            congestion: state.hasCongestionBit)
+        }
+        guard isCut else { return slot.append(packet, memory, checksums) }
+        if isFragments { return fragment(packet, headers, size: size, &slot) }
+        segment(packet, headers, size: size, &slot)
     }
 
     /// Whether the port can be told "sum from start, store at offset" about this packet.
     @_noLocks
     static func isExpressible(_ state: ChecksumState, _ headers: Headers, _ port: TransmitCapabilities) -> Bool {
-        guard state.kind == .known else { return port.opaque }
+        guard state.kind == .known else { return port.opaque || Planted.breaks(.opaqueUnasked) }
         // virtio and Linux sum to the end of the frame, so nothing may stand behind the datagram; mbuf has
         // 7 bits for the link layer's length and 9 for IP's.
-        return port.known && headers.hasKnownChecksum && headers.l4 == Int(state.start) && headers.trailingBytes == 0
+        return port.known && headers.hasKnownChecksum && headers.l4 == Int(state.start)
+            && (headers.trailingBytes == 0 || Planted.breaks(.trailingBytes))
             && headers.l3 < 128 && headers.l4 &- headers.l3 < 512
+            && (port.extensions || !headers.hasExtensions || Planted.breaks(.extensionsUnasked))
     }
 
     /// Marks a verified packet unfinished: the receiver then need not verify it again.
@@ -49,7 +124,8 @@ struct Egress {
         let headers = packet.headers()
         let seeded = state.reseeded(start: state.start, offset: state.offset)
         guard packet.isExclusive, headers.l4 == Int(state.start), Self.isExpressible(seeded, headers, port) else { return }
-        if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0 { return }
+        if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0,
+           !Planted.breaks(.reseedWithoutChecksum) { return }
         _ = Completion.seed(packet, headers, checksums)
         packet.state = seeded
         #if APUS_PLANTED
@@ -59,16 +135,13 @@ struct Egress {
 
     // MARK: Segmentation
 
-    /// Cuts a TCP superframe; each segment leaves unfinished where the port takes that, else finished.
+    /// Cuts a superframe of TCP or of datagrams; each segment leaves unfinished where the port takes that, else
+    /// finished. `size` is positive.
     @_noLocks
-    private func segment(_ packet: consuming Packet, _ headers: Headers, _ slot: inout PortSlot) {
+    private func segment(_ packet: consuming Packet, _ headers: Headers, size: Int, _ slot: inout PortSlot) {
         let state = packet.state
-        guard state.kind == .known, headers.transport == .tcp, headers.hasKnownChecksum, headers.l4 == Int(state.start),
-              headers.payload <= packet.dataLength else {
-            return slot.counters.dropped(.cannotSegment)
-        }
         let cut = Segmentation(headers, payload: headers.transportLength &- headers.transportHeaderLength,
-                               segmentSize: Int(state.segmentSize), hasCongestionBit: state.hasCongestionBit)
+                               segmentSize: size, hasCongestionBit: state.hasCongestionBit)
         for number in 0..<cut.count {
             guard let segment = memory.allocate(bytes: cut.frameLength(number)) else {
                 // The superframe left as `number` packets; the rest of it is one more that is dropped.
@@ -80,6 +153,28 @@ struct Egress {
             cut.write(number, of: packet, into: segment)
             finish(segment, state.segmented, slot.capabilities)
             slot.append(segment, memory, checksums)
+        }
+        slot.counters.add(.created, cut.count &- 1)
+    }
+
+    /// Finishes a datagram and cuts it into fragments, which have no checksum of their own. `size` is a positive
+    /// multiple of 8.
+    @_noLocks
+    private func fragment(_ whole: consuming Packet, _ headers: Headers, size: Int, _ slot: inout PortSlot) {
+        // An identification of its own would have to be drawn for IPv6; no sender of today asks for it.
+        guard headers.network == .ipv4 else { return slot.counters.dropped(.cannotSegment) }
+        guard let packet = own(whole) else { return slot.counters.dropped(.noMemory) }
+        Completion.complete(packet, .segment, checksums)
+        let cut = Fragmentation(headers, size: size)
+        for number in 0..<cut.count {
+            guard let fragment = memory.allocate(bytes: cut.frameLength(number)) else {
+                slot.counters.dropped(.noMemory)
+                slot.counters.add(.created, number)
+                return
+            }
+            unsafe fragment.setWindow(start: fragment.data, count: cut.frameLength(number))
+            cut.write(number, of: packet, into: fragment)
+            slot.append(fragment, memory, checksums)
         }
         slot.counters.add(.created, cut.count &- 1)
     }

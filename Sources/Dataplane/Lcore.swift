@@ -1,4 +1,5 @@
 import CDPDK
+import CLinux
 public import DPDK
 import EBPF
 import Wire
@@ -9,17 +10,23 @@ import Wire
     /// Packets in a burst: enough to spread a poll's cost, few enough for the first cache.
     public static var burstSize: Int { 32 }
 
-    private let slots: UnsafeMutableBufferPointer<PortSlot>
-    private var burst = Burst(capacity: burstSize)
+    let slots: UnsafeMutableBufferPointer<PortSlot>
+    var burst = Burst(capacity: burstSize)
     private var shadow = Shadow()
-    private let egress: Egress
+    let egress: Egress
     private let counters: LcoreCounters
     /// When the round before ended: what lies between two rounds is the loop itself.
-    private var lastCycles: UInt64 = 0
+    private(set) var lastCycles: UInt64 = 0
+    private var rest: Rest
+    private var round: UInt32 = 0
+    /// Counts bursts: what is asked once a burst is asked when this has changed.
+    private(set) var burstNumber: UInt32 = 0
+    private var sweepCursor = 0
 
     /// Takes the slots over: `slots` is emptied.
     public init(slots: UnsafeMutableBufferPointer<PortSlot>, memory: PacketMemory, counters: LcoreCounters,
-                checksums: ChecksumCounters) {
+                checksums: ChecksumCounters, idle: Idle = .spin) {
+        rest = Rest(idle)
         unsafe self.slots = slots
         self.counters = counters
         egress = Egress(memory: memory, checksums: checksums)
@@ -36,28 +43,65 @@ import Wire
         while unsafe !apus_flag_load(stop) { poll() }
     }
 
+    /// What does not change from burst to burst, every 256 rounds.
+    @_noLocks
+    private mutating func keepHouse() {
+        round &+= 1
+        guard round & 0xff == 0 else { return }
+        for number in unsafe slots.indices { unsafe slots[number].queue.refresh() }
+        sweep()
+    }
+
+    /// Each bridge's table belongs to its first member here; a bridge more or less at a cursor meant for another only
+    /// changes which entries are looked at.
+    @_noLocks
+    private mutating func sweep() {
+        for number in unsafe slots.indices {
+            guard let bridge = unsafe slots[number].bridge, unsafe bridge.members[0] == number else { continue }
+            sweepCursor = bridge.table.sweep(from: sweepCursor, now: AddressTable.tick(lastCycles))
+        }
+    }
+
     /// One round over all ports.
     @_noLocks
     public mutating func poll() {
         var packets = 0
-        for number in unsafe slots.indices { packets &+= serve(number) }
+        let begin = lastCycles
+        for number in unsafe slots.indices {
+            for receiver in unsafe slots[number].receivers.indices { packets &+= serve(number, receiver, begin) }
+        }
+        keepHouse()
         let now = apus_cycles()
         counters.polled(packets: packets, cycles: now &- lastCycles)
         lastCycles = now
+        rest.after(packets: packets, now: now)
+    }
+
+    /// Fills the burst, unless the queue is not to be looked at yet.
+    @_noLocks
+    private mutating func receive(_ number: Int, _ receiver: Int, _ now: UInt64) {
+        let queue = unsafe slots[number].receivers[receiver].queue
+        guard unsafe slots[number].receivers[receiver].pacer.isPaced else {
+            return unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
+        }
+        guard unsafe slots[number].receivers[receiver].pacer.isDue(now) else { return }
+        let began = apus_cycles()
+        unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
+        let ended = apus_cycles()
+        if burst.count == 0 { counters.lookedInVain(cycles: ended &- began) }
+        unsafe slots[number].receivers[receiver].pacer.found(burst.count, began: began, ended: ended)
     }
 
     /// Receive, programs, forward, send: one port's burst, start to end.
     @_noLocks
-    private mutating func serve(_ number: Int) -> Int {
-        unsafe slots[number].queue.receive(into: &burst, slots[number].counters, egress.checksums)
+    private mutating func serve(_ number: Int, _ receiver: Int, _ now: UInt64) -> Int {
+        receive(number, receiver, now)
         let received = burst.count
         guard received > 0 else { return 0 }
-        let destination = unsafe slots[number].destination
-        unsafe slots[number].refreshCapabilities()
-        if destination >= 0, destination != number { unsafe slots[destination].refreshCapabilities() }
+        burstNumber &+= 1
+        unsafe slots[number].freshen(burstNumber)
         for stage in unsafe slots[number].chain.indices { run(stage, of: number) }
-        forward(from: number, to: destination)
-        if destination >= 0 { unsafe slots[destination].flush(egress.checksums) }
+        forward(from: number)
         unsafe slots[number].flush(egress.checksums)
         return received
     }
@@ -92,15 +136,13 @@ import Wire
         stage.counters.spent(cycles: apus_cycles() &- begin)
     }
 
-    /// The wire: everything left in the burst goes to the other end.
+    /// Everything the programs left in the burst.
     @_noLocks
-    private mutating func forward(from port: Int, to destination: Int) {
-        guard destination >= 0 else {
-            unsafe slots[port].counters.dropped(.noDestination, burst.count)
-            burst.drop()
-            return
-        }
-        for at in 0..<burst.count { unsafe egress.send(burst.take(at), by: &slots[destination]) }
-        burst.truncate(to: 0)
+    private mutating func forward(from port: Int) {
+        if let member = unsafe slots[port].bridge { return bridge(member, from: port) }
+        let destination = unsafe slots[port].destination
+        if destination >= 0 { return wire(from: port, to: destination) }
+        unsafe slots[port].counters.dropped(.noDestination, burst.count)
+        burst.drop()
     }
 }

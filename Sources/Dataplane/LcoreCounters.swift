@@ -2,7 +2,11 @@ import CDPDK
 
 /// How one lcore spent its time. One writer, relaxed.
 @safe public struct LcoreCounters {
-    public enum Counter: Int, CaseIterable, Sendable { case polls, busyPolls, packets, cyclesBusy, cyclesTotal }
+    public enum Counter: Int, CaseIterable, Sendable { 
+        case polls, busyPolls, packets, cyclesBusy, cyclesTotal
+        /// Looks at queues that cost a system call which found nothing, and what they cost.
+        case emptyLooks, cyclesEmptyLooks
+    }
 
     public static var words: Int { 8 }
 
@@ -19,6 +23,12 @@ import CDPDK
         unsafe apus_counter_add(base + 1, 1)
         unsafe apus_counter_add(base + 2, UInt64(truncatingIfNeeded: packets))
         unsafe apus_counter_add(base + 3, cycles)
+    }
+
+    @_noLocks
+    func lookedInVain(cycles: UInt64) {
+        unsafe apus_counter_add(base + 5, 1)
+        unsafe apus_counter_add(base + 6, cycles)
     }
 
     public func value(_ counter: Counter) -> UInt64 { unsafe apus_counter_load(base + counter.rawValue) }

@@ -1,10 +1,11 @@
 #if APUS_PLANTED
 import CDPDK
 import DPDK
+import Wire
 
-/// Bugs planted on purpose, so that tests can show that they would be found. Only in builds made with
-/// APUS_PLANTED; `APUS_PLANT` in the daemon's environment chooses one.
-enum Planted {
+/// What the daemon can break, besides the rules that tests break: only in builds made with APUS_PLANTED;
+/// `APUS_PLANT` in the daemon's environment chooses.
+extension Planted {
     /// `wrong-seed`: whatever leaves unfinished starts from a seed that is off by one.
     @_noLocks
     static func spoilSeed(_ packet: borrowing Packet) {

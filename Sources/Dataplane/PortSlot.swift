@@ -10,47 +10,88 @@ import Wire
         public var isFull: Bool
         /// Mark verified packets unfinished, so that the receiver need not verify.
         public var reseedsVerified: Bool
+        /// Bytes behind the link layer that the peer takes, a superframe's segments included.
+        public var mtu: Int
 
-        public init(isFull: Bool, reseedsVerified: Bool) {
+        public init(isFull: Bool, reseedsVerified: Bool, mtu: Int = 65_535) {
             self.isFull = isFull
             self.reseedsVerified = reseedsVerified
+            self.mtu = mtu
         }
     }
 
+    /// Where this lcore sends.
     let queue: PortQueue
+    /// What this lcore polls of the port: nothing where others do. Owned.
+    let receivers: UnsafeMutableBufferPointer<Receiver>
     /// What programs see as ifindex.
     let index: UInt32
-    let delivery: Delivery
-    let counters: PortCounters
+    private(set) var delivery: Delivery
+    /// Says at any time whether `delivery` is full; control: rw. Outlives the slot.
+    private let isFull: UnsafePointer<Bool>?
+    private(set) var counters: PortCounters
+    private let ownCounters: PortCounters
     /// Programs that run on what this port receives, in order. Owned.
     let chain: UnsafeMutableBufferPointer<ProgramStage>
-    /// The slot received packets go to; negative where there is none.
+    /// The slot received packets go to by a wire; negative where there is none.
     public var destination = -1
+    /// The bridge the port is in.
+    public var bridge: BridgeMember?
     var departures: Burst
     /// What the peer takes, asked once a round.
     var capabilities = TransmitCapabilities.nothing
+    private var freshBurst: UInt32 = .max
 
+    /// One queue both ways, and nothing else on the lcore that costs to look at.
     public init(queue: PortQueue, index: UInt32, delivery: Delivery, counters: PortCounters, chain stages: [ProgramStage]) {
+        self.init(queue: queue, receivers: [Receiver(queue, isPaced: false)], index: index, delivery: delivery, isFull: nil,
+                  counters: counters, chain: stages)
+    }
+
+    public init(queue: PortQueue, receivers: [Receiver], index: UInt32, delivery: Delivery, isFull: UnsafePointer<Bool>?,
+                counters: PortCounters, chain stages: [ProgramStage]) {
         self.queue = queue
+        unsafe self.receivers = .allocate(capacity: receivers.count)
+        unsafe _ = self.receivers.initialize(from: receivers)
+        unsafe self.isFull = isFull
         self.index = index
         self.delivery = delivery
         self.counters = counters
+        ownCounters = counters
         unsafe chain = .allocate(capacity: stages.count)
         unsafe _ = chain.initialize(from: stages)
         departures = Burst(capacity: Lcore.burstSize)
     }
 
-    deinit { unsafe chain.deallocate() }
+    deinit {
+        unsafe chain.deallocate()
+        unsafe receivers.deallocate()
+    }
+
+    /// What is dropped on the way out is counted at another port from now on; nil: here again.
+    @_noLocks
+    mutating func blame(_ other: PortCounters?) {
+        counters = if let other { ownCounters.blaming(other) } else { ownCounters }
+    }
+
+    /// Asks the peer once for each burst, not for each packet.
+    @_noLocks
+    mutating func freshen(_ burst: UInt32) {
+        guard burst != freshBurst else { return }
+        freshBurst = burst
+        refreshCapabilities()
+    }
 
     @_noLocks
     mutating func refreshCapabilities() {
+        if let isFull = unsafe isFull { delivery.isFull = unsafe apus_flag_load(isFull) }
         capabilities = delivery.isFull ? .nothing : queue.capabilities()
     }
 
     /// Adds a packet that is fit to leave here; sends first where the burst is full.
     @_noLocks
     mutating func append(_ packet: consuming Packet, _ memory: PacketMemory, _ checksums: ChecksumCounters) {
-        guard let ready = queue.prepare(packet, memory.small) else { return counters.dropped(.noMemory) }
+        guard let ready = queue.prepare(packet, memory, counters) else { return }
         if departures.isFull { flush(checksums) }
         departures.append(ready)
     }
@@ -62,18 +103,14 @@ import Wire
     }
 }
 
-/// Where an lcore gets buffers from.
-public struct PacketMemory {
-    public let small: PacketAllocator
-    public let large: PacketAllocator
-    /// Packet bytes a small buffer holds.
-    let smallBytes: Int
+/// A receive queue as the lcore that polls it knows it.
+@safe public struct Receiver {
+    let queue: PortQueue
+    var pacer: PollPacer
 
-    public init(small: PacketAllocator, large: PacketAllocator, smallBytes: Int) {
-        self.small = small
-        self.large = large
-        self.smallBytes = smallBytes
+    /// - Parameter isPaced: the lcore has other things to poll, which look cheaper.
+    public init(_ queue: PortQueue, isPaced: Bool) {
+        self.queue = queue
+        pacer = PollPacer(isPaced: isPaced)
     }
-
-    @_noLocks func allocate(bytes: Int) -> Packet? { bytes <= smallBytes ? small.allocate() : large.allocate() }
 }

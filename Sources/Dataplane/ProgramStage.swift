@@ -57,7 +57,8 @@ public struct ProgramStage {
         let end = unsafe start + packet.dataLength
         var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: packet.buffer,
                                         bufferEnd: packet.buffer + packet.bufferLength, l3Offset: l3,
-                                        ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear)
+                                        ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear,
+                                        bytesBehind: packet.length &- packet.dataLength)
         let effect = interpreter.run(&context)
         if unsafe context.data != start || context.dataEnd != end {
             unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)
@@ -72,7 +73,7 @@ public struct ProgramStage {
         if state.isPartial { return Completion.complete(packet, .mode, checksums) }
         guard state.kind == .unnecessary else { return }
         let headers = packet.headers()
-        guard headers.hasKnownChecksum, headers.l4 == Int(state.start) else { return }
+        guard headers.hasCertainChecksum, headers.l4 == Int(state.start) else { return }
         Completion.recompute(packet, headers, .mode, checksums)
     }
 

@@ -15,6 +15,9 @@ struct Reconcile {
     func callAsFunction(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow) {
         guard effect.wrote, !Self.touchesOnlyAddresses(effect, shadow) else { return }
         let final = packet.headers()
+        if Self.changesOnlyLinkLayer(effect, shadow, final) {
+            return packet.linkLayerGrew(by: Int(-effect.headDelta))
+        }
         mendIPv4Header(packet, effect, shadow, final)
         switch packet.state.kind {
         case .none, .bad:
@@ -34,6 +37,15 @@ struct Reconcile {
             return false
         }
         return Int(effect.writtenBelowL3.upper) &+ shadow.headers.l3 <= 12
+    }
+
+    /// Everything from the network header on is as it arrived, and found behind a link layer of another length: a
+    /// tag was pushed, popped or rewritten.
+    @_noLocks
+    static func changesOnlyLinkLayer(_ effect: Effect, _ shadow: borrowing Shadow, _ final: Headers) -> Bool {
+        effect.writtenFromL3.isEmpty && effect.tailDelta == 0 && effect.lowestEnd == 0
+            && final.network != .other && final.network == shadow.headers.network
+            && final.l3 == shadow.headers.l3 &- Int(effect.headDelta)
     }
 
     // MARK: IPv4 header
@@ -83,13 +95,11 @@ struct Reconcile {
         case .outermost:
             return seeded(packet, final)
         case .enclosed(let inner):
-            guard inner.trailingBytes == 0, packet.length == inner.l4 &+ inner.transportLength else {
-                _ = Completion.seed(packet, inner, counters)
-                Completion.recompute(packet, inner, .xdpWrite, counters)
-                return state.forgotten
-            }
             _ = Completion.seed(packet, inner, counters)
-            return state.moved(by: inner.l4 &- Int(state.start)).enclosed
+            let reachesEnd = inner.trailingBytes == 0 && packet.length == inner.l4 &+ inner.transportLength
+            if !reachesEnd { Completion.recompute(packet, inner, .xdpWrite, counters) }
+            enclose(packet, final, inner)
+            return reachesEnd ? state.moved(by: inner.l4 &- Int(state.start)).enclosed : state.forgotten
         case .unparsed(let start):
             return state.moved(by: start &- Int(state.start)).enclosed
         case .gone:
@@ -107,8 +117,22 @@ struct Reconcile {
                                     offset: UInt16(truncatingIfNeeded: headers.checksumOffset))
         guard state.isSuperframe else { return seeded }
         guard headers.transportLength &- headers.transportHeaderLength > Int(state.segmentSize) else { return seeded.segmented }
-        return seeded.superframe(headers.network == .ipv6 ? .tcp6 : .tcp4, segmentSize: state.segmentSize,
-                                 congestion: state.hasCongestionBit)
+        let cut: ChecksumState.Segmentation = headers.transport == .udp ? state.segmentation
+            : headers.network == .ipv6 ? .tcp6 : .tcp4
+        return seeded.superframe(cut, segmentSize: state.segmentSize, congestion: state.hasCongestionBit)
+    }
+
+    /// Sets the checksum of a UDP header that the program put around a mended or unfinished one.
+    @_noLocks
+    private func enclose(_ packet: borrowing Packet, _ outer: Headers, _ inner: Headers) {
+        guard outer.transport == .udp, outer.hasKnownChecksum, outer.l4 < inner.l4,
+              unsafe UnsafeRawPointer(packet.data).memoryOrder16(outer.checksumField) != 0,
+              !Planted.breaks(.enclosingChecksum) else { return }
+        // What stands behind the inner datagram, and a CRC, are no part of that arithmetic.
+        guard inner.transport != .sctp, outer.l4 &+ outer.transportLength == inner.l4 &+ inner.transportLength else {
+            return Completion.recompute(packet, outer, .xdpWrite, counters)
+        }
+        Completion.enclose(packet, outer, inner, counters)
     }
 
     /// A zero in a UDP/IPv4 field is a decision of the program, not damage: neither a seed nor a finished
@@ -133,37 +157,47 @@ struct Reconcile {
             return state.moved(by: start &- Int(state.start))
         case .outermost(let isMoved):
             if isUDPWithoutChecksum(packet, final) { return state.forgotten }
-            mend(packet, effect, shadow, final, isMoved: isMoved)
+            _ = mend(packet, effect, shadow, final, isMoved: isMoved)
             return state.moved(by: final.l4 &- Int(state.start))
         case .enclosed(let inner):
-            mend(packet, effect, shadow, inner, isMoved: false)
+            if mend(packet, effect, shadow, inner, isMoved: false) { enclose(packet, final, inner) }
             return state.moved(by: inner.l4 &- Int(state.start))
         }
     }
 
     /// Keeps a verified checksum right: by difference where every changed byte has its old one in the shadow,
-    /// else by the full sum.
+    /// else by the full sum. True if the field may have changed.
     @_noLocks
     private func mend(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow, _ headers: Headers,
-                      isMoved: Bool) {
+                      isMoved: Bool) -> Bool {
         let old = shadow.headers
         let isInShadow = effect.tailDelta == 0 && effect.lowestEnd == 0 && !isMoved
             && (effect.writtenFromL3.isEmpty || old.l3 &+ Int(effect.writtenFromL3.upper) <= shadow.count)
-            && headers.transportLength == old.transportLength
-        guard isInShadow else { return Completion.recompute(packet, headers, .xdpWrite, counters) }
-        let data = unsafe packet.data
+            && old.payload <= shadow.count && headers.transportLength == old.transportLength
         let count = min(shadow.count &- old.l4, old.transportLength)
+        if headers.transport == .sctp {
+            // A CRC has no difference worth the name; addresses are no part of it.
+            if isInShadow, shadow.isIntact(packet, from: old.l4, now: headers.l4, length: count) { return false }
+            if !Planted.breaks(.sctpRewrite) { Completion.recompute(packet, headers, .xdpWrite, counters) }
+            return true
+        }
+        guard isInShadow else {
+            Completion.recompute(packet, headers, .xdpWrite, counters)
+            return true
+        }
+        let data = unsafe packet.data
         let before = unsafe old.pseudoHeaderSum(UnsafeRawPointer(shadow.bytes))
             + OnesComplementSum.of(UnsafeRawPointer(shadow.bytes + old.l4), count: count)
         let after = unsafe headers.pseudoHeaderSum(UnsafeRawPointer(data))
             + OnesComplementSum.of(UnsafeRawPointer(data + headers.l4), count: count)
         let change = after - before
         counters.worked(.difference)
-        guard !change.isZero else { return }
+        guard !change.isZero else { return false }
         // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
         let field = unsafe UnsafeRawPointer(data).memoryOrder16(headers.checksumField)
         let mended = (OnesComplementSum(raw: UInt64(~field)) + change).complemented
         unsafe data.storeMemoryOrder16(mended == 0 && headers.transport == .udp ? 0xffff : mended, headers.checksumField)
+        return true
     }
 
     // MARK: Where the named header is now
@@ -182,9 +216,9 @@ struct Reconcile {
     private func place(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
                        _ final: Headers) -> Place {
         let old = shadow.headers
-        guard old.hasKnownChecksum, old.l4 == Int(packet.state.start), !final.isMalformed else { return .gone }
+        guard old.hasCertainChecksum, old.l4 == Int(packet.state.start), !final.isMalformed else { return .gone }
         let start = old.l4 &- Int(effect.headDelta)
-        let isSameKind = final.hasKnownChecksum && final.transport == old.transport
+        let isSameKind = final.hasCertainChecksum && final.transport == old.transport
         if isSameKind, final.l4 == start { return .outermost(isMoved: false) }
         guard start >= 0, start &+ old.transportHeaderLength <= packet.dataLength else { return .gone }
         guard shadow.isIntact(packet, from: old.l4, now: start, length: old.transportHeaderLength) else {
@@ -193,7 +227,7 @@ struct Reconcile {
         let l3 = old.l3 &- Int(effect.headDelta)
         if l3 >= 0 {
             let inner = parse(packet, old.network, l3: l3)
-            if inner.hasKnownChecksum, inner.transport == old.transport, inner.l4 == start { return .enclosed(inner) }
+            if inner.hasCertainChecksum, inner.transport == old.transport, inner.l4 == start { return .enclosed(inner) }
         }
         // Addresses, protocol and length decide the pseudo-header: intact from the IP header on.
         let isPseudoHeaderIntact = shadow.isIntact(packet, from: old.l3, now: l3, length: old.l4 &- old.l3)

@@ -1,8 +1,8 @@
 import DPDK
 import Wire
 
-/// How one TCP superframe is cut: headers copied, payload shared out, the fields that differ rewritten
-/// (RFC 9293 for TCP; RFC 6864 allows what Linux does, IPv4 identification counting up). The checksum
+/// How one superframe of TCP or of datagrams is cut: headers copied, payload shared out, the fields that differ
+/// rewritten (RFC 9293 for TCP, RFC 768 for UDP; RFC 6864 allows what Linux does, IPv4 identification counting up). The checksum
 /// field is left to the caller.
 struct Segmentation {
     private let headers: Headers
@@ -36,7 +36,8 @@ struct Segmentation {
         unsafe superframe.copyBytes(from: 0, count: headers.payload, to: data)
         unsafe superframe.copyBytes(from: headers.payload &+ number &* segmentSize, count: length, to: data + headers.payload)
         unsafe writeIP(data, number, length: headers.payload &- headers.l3 &+ length)
-        unsafe writeTCP(data, number)
+        if headers.transport == .tcp { return unsafe writeTCP(data, number) }
+        unsafe data.storeBigEndian16(UInt16(truncatingIfNeeded: headers.transportHeaderLength &+ length), headers.l4 &+ 4)
     }
 
     @_noLocks
@@ -46,18 +47,8 @@ struct Segmentation {
             unsafe data.storeBigEndian16(UInt16(truncatingIfNeeded: length &- 40), l3 &+ 4)
             return
         }
-        // By difference, so that a header checksum that was wrong stays wrong.
-        let bytes = UnsafeRawPointer(data)
-        var change = OnesComplementSum()
-        let identification = unsafe bytes.bigEndian16(l3 &+ 4) &+ UInt16(truncatingIfNeeded: number)
-        change = unsafe change - OnesComplementSum(raw: UInt64(bytes.memoryOrder16(l3 &+ 2)))
-        change = unsafe change - OnesComplementSum(raw: UInt64(bytes.memoryOrder16(l3 &+ 4)))
-        change.add(number: UInt16(truncatingIfNeeded: length))
-        change.add(number: identification)
-        let field = unsafe bytes.memoryOrder16(l3 &+ 10)
-        unsafe data.storeBigEndian16(UInt16(truncatingIfNeeded: length), l3 &+ 2)
-        unsafe data.storeBigEndian16(identification, l3 &+ 4)
-        unsafe data.storeMemoryOrder16((OnesComplementSum(raw: UInt64(~field)) + change).complemented, l3 &+ 10)
+        let identification = unsafe UnsafeRawPointer(data).bigEndian16(l3 &+ 4) &+ UInt16(truncatingIfNeeded: number)
+        unsafe data.replaceIPv4Words(l3, length: UInt16(truncatingIfNeeded: length), at: 4, identification)
     }
 
     @_noLocks

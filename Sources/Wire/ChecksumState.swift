@@ -19,7 +19,12 @@ public struct ChecksumState: Equatable, Sendable {
 
     /// How a superframe is cut (virtio 1.2, 5.1.6: gso_type).
     public enum Segmentation: UInt8, Sendable {
-        case none = 0, tcp4 = 1, udpFragment = 3, tcp6 = 4
+        case none = 0, tcp4 = 1
+        /// UFO: one datagram, cut into IP fragments.
+        case udpFragment = 3
+        case tcp6 = 4
+        /// USO: cut into datagrams. Never sent as UFO, nor the other way round.
+        case udpDatagrams = 5
     }
 
     /// kind:8 segmentation:7 ecn:1 gsoSize:16 start:16 offset:16, from the lowest bit up.
@@ -50,6 +55,7 @@ public struct ChecksumState: Equatable, Sendable {
         case 1: .tcp4
         case 3: .udpFragment
         case 4: .tcp6
+        case 5: .udpDatagrams
         default: .none
         }
     }

@@ -1,5 +1,6 @@
 /// Where a frame's headers stand, as far as the parser reaches: Ethernet, up to two VLAN tags, IPv4 with
-/// options or plain IPv6, TCP or UDP. Everything else is carried, not understood.
+/// options or IPv6 with extension headers, a transport that has a checksum. Everything else is carried, not
+/// understood.
 public struct Headers: Equatable, Sendable {
     public enum Network: UInt8, Sendable { case other, ipv4, ipv6 }
 
@@ -7,6 +8,12 @@ public struct Headers: Equatable, Sendable {
         /// Not IP, or an IP protocol or extension header the parser does not follow.
         case other
         case tcp, udp
+        /// CRC-32C instead of a sum; no pseudo-header (RFC 9260 section 6.8).
+        case sctp
+        /// No pseudo-header (RFC 792).
+        case icmp
+        /// With a pseudo-header (RFC 4443 section 2.3).
+        case icmp6
     }
 
     public internal(set) var network = Network.other
@@ -20,6 +27,9 @@ public struct Headers: Equatable, Sendable {
     public internal(set) var l3 = 0
     /// Bytes from the frame's first to the transport header; 0 where there is none.
     public internal(set) var l4 = 0
+    /// Bytes from the frame's first to the destination that the pseudo-header names: IPv6's own, or the last
+    /// segment of a routing header. 0 for IPv4.
+    public internal(set) var destination = 0
     /// Bytes of the transport header: TCP's data offset, UDP's eight.
     public internal(set) var transportHeaderLength = 0
     /// Bytes the transport checksum covers, its header included. For UDP the smaller of its own length
@@ -31,12 +41,28 @@ public struct Headers: Equatable, Sendable {
     @inlinable public init() {}
 
     /// True where the transport checksum's place and pseudo-header are certain.
-    @inlinable public var hasKnownChecksum: Bool {
+    @inlinable public var hasCertainChecksum: Bool {
         transport != .other && !isMalformed && !isFragment && !hasUncertainPseudoHeader
     }
 
-    /// Bytes from the transport header to its checksum field (RFC 9293 section 3.1, RFC 768).
-    @inlinable public var checksumOffset: Int { transport == .udp ? 6 : 16 }
+    /// The same, and it is one that can be left unfinished: TCP's or UDP's.
+    @inlinable public var hasKnownChecksum: Bool {
+        (transport == .tcp || transport == .udp) && !isMalformed && !isFragment && !hasUncertainPseudoHeader
+    }
+
+    /// Extension headers stand between the IPv6 header and the transport.
+    @inlinable public var hasExtensions: Bool { network == .ipv6 && l4 > l3 &+ 40 }
+
+    /// Bytes from the transport header to its checksum field (RFC 9293 section 3.1, RFC 768, RFC 9260
+    /// section 3.1, RFC 792, RFC 4443 section 2.1).
+    @inlinable public var checksumOffset: Int {
+        switch transport {
+        case .udp: 6
+        case .sctp: 8
+        case .icmp, .icmp6: 2
+        case .tcp, .other: 16
+        }
+    }
     @inlinable public var checksumField: Int { l4 &+ checksumOffset }
     @inlinable public var payload: Int { l4 &+ transportHeaderLength }
 }
@@ -90,37 +116,18 @@ extension Headers {
         found.isMalformed = false
         found.isFragment = unsafe frame.bigEndian16(l3 &+ 6) & 0x3fff != 0
         // A source route names another destination than the one the checksum covers (RFC 791 section 3.1).
-        found.hasUncertainPseudoHeader = unsafe hasSourceRoute(frame, from: l3 &+ 20, to: l3 &+ headerLength)
+        found.hasUncertainPseudoHeader = unsafe headerLength > 20 && !Planted.breaks(.sourceRoute)
+            && hasSourceRoute(frame, from: l3 &+ 20, to: l3 &+ headerLength)
         let proto = unsafe IPProtocol(rawValue: frame.byte(l3 &+ 9))
         unsafe found.parseTransport(frame, proto, l4: l3 &+ headerLength, payload: total &- headerLength,
-                                    available: available, length: length)
-        return found
-    }
-
-    /// Finds a plain IPv6 packet's headers (RFC 8200). With extension headers the transport stays `other`.
-    @_noLocks
-    public static func parseIPv6(_ frame: UnsafeRawPointer, l3: Int, available: Int, length: Int,
-                                 isSuperframe: Bool) -> Headers {
-        var found = Headers()
-        found.network = .ipv6
-        found.l3 = l3
-        found.isMalformed = true
-        guard l3 &+ 40 <= available, unsafe (frame.byte(l3) &>> 4) == 6 else { return found }
-        var payload = unsafe Int(frame.bigEndian16(l3 &+ 4))
-        if payload == 0, isSuperframe { payload = length &- l3 &- 40 }
-        guard l3 &+ 40 &+ payload <= length else { return found }
-        found.isMalformed = false
-        let next = unsafe frame.byte(l3 &+ 6)
-        found.isFragment = next == 44
-        unsafe found.parseTransport(frame, IPProtocol(rawValue: next), l4: l3 &+ 40, payload: payload,
-                                    available: available, length: length)
+                                    available: available, length: length, mayLackLength: isSuperframe)
         return found
     }
 
     /// `payload` bytes from `l4` on belong to the IP packet; the caller checked that the frame has them.
     @_noLocks
     mutating func parseTransport(_ frame: UnsafeRawPointer, _ proto: IPProtocol, l4 at: Int, payload: Int,
-                                 available: Int, length: Int) {
+                                 available: Int, length: Int, mayLackLength: Bool) {
         trailingBytes = length &- at &- payload
         guard !isFragment else { return }
         if proto == .tcp {
@@ -135,16 +142,32 @@ extension Headers {
             transportLength = payload
         } else if proto == .udp {
             guard payload >= 8, at &+ 8 <= available else { isMalformed = true; return }
-            let own = unsafe Int(frame.bigEndian16(at &+ 4))
+            var own = unsafe Int(frame.bigEndian16(at &+ 4))
+            // A superframe of datagrams may come without a length, as IP's.
+            if own == 0, mayLackLength { own = payload }
             guard own >= 8, own <= payload else { isMalformed = true; return }
             transport = .udp
             transportHeaderLength = 8
-            transportLength = own
+            transportLength = Planted.breaks(.udpLength) ? payload : own
             trailingBytes &+= payload &- own
         } else {
-            return
+            parseOther(proto, l4: at, payload: payload, available: available)
         }
-        l4 = at
+        if transport != .other { l4 = at }
+    }
+
+    /// Those that never travel unfinished.
+    @_noLocks
+    mutating func parseOther(_ proto: IPProtocol, l4 at: Int, payload: Int, available: Int) {
+        let found: Transport, headerLength: Int
+        if proto == .sctp { (found, headerLength) = (.sctp, 12) }
+        else if proto == .icmp, network == .ipv4 { (found, headerLength) = (.icmp, 4) }
+        else if proto == .icmp6, network == .ipv6 { (found, headerLength) = (.icmp6, 4) }
+        else { return }
+        guard payload >= headerLength, at &+ headerLength <= available else { isMalformed = true; return }
+        transport = found
+        transportHeaderLength = headerLength
+        transportLength = payload
     }
 
     /// Loose (131) or strict (137) source route among the options; an option that does not parse counts too.

@@ -6,5 +6,7 @@ public struct IPProtocol: RawRepresentable, Equatable, Sendable {
 
     @inlinable public static var icmp: IPProtocol { IPProtocol(rawValue: 1) }
     @inlinable public static var tcp: IPProtocol { IPProtocol(rawValue: 6) }
+    @inlinable public static var icmp6: IPProtocol { IPProtocol(rawValue: 58) }
+    @inlinable public static var sctp: IPProtocol { IPProtocol(rawValue: 132) }
     @inlinable public static var udp: IPProtocol { IPProtocol(rawValue: 17) }
 }

@@ -1,1 +1,1 @@
-// Placeholder until the executable is written.
+ApusBench.main()

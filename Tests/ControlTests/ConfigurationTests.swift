@@ -57,6 +57,66 @@ import Testing
         #expect(configuration.wire(of: "host0")?.name == "w")
     }
 
+    @Test func everyDriverHasItsKeys() throws {
+        func driver(_ lines: String...) throws -> PortConfiguration.Driver {
+            let text = "[apus]\nlcores = 0-1\n[port p]\n\(lines.joined(separator: "\n"))\n[port n]\ndriver = null\n[wire w]\nports = p n"
+            return try load(text).ports[0].driver
+        }
+        #expect(try driver("driver = virtio-user", "path = /run/v") ==
+            .virtioUser(path: "/run/v", role: .server, ring: .split, isMergeable: true))
+        #expect(try driver("driver = virtio-user", "path = /run/v", "role = client", "ring = packed", "mergeable = off") ==
+            .virtioUser(path: "/run/v", role: .client, ring: .packed, isMergeable: false))
+        #expect(try driver("driver = af-xdp", "interface = eth1") == .afXDP(interface: "eth1"))
+        #expect(try driver("driver = pci", "address = 3B:00.1") == .pci(address: "0000:3b:00.1"))
+        #expect(try driver("driver = pcap", "rx = /a.pcap", "tx = eth1") == .pcap(receive: .file("/a.pcap"), transmit: .interface("eth1")))
+        #expect(try driver("driver = pcap", "tx = /a.pcap") == .pcap(receive: nil, transmit: .file("/a.pcap")))
+        #expect(try driver("driver = null") == .null)
+        #expect(try driver("driver = vdev", "devargs = net_ring0,a=b") == .vdev(devargs: "net_ring0,a=b"))
+    }
+
+    @Test func oneDaemonMayHoldBothEndsOfASocket() throws {
+        let configuration = try load("""
+            [apus]
+            lcores = 1,0
+            [port a]
+            driver = vhost-user
+            path = /run/a
+            queues = 2
+            lcores = 0
+            [port b]
+            driver = virtio-user
+            path = /run/a
+            role = client
+            [wire w]
+            ports = a b
+            """)
+        #expect(configuration.daemon.lcores == [1, 0])
+        #expect(configuration.ports.map(\.lcores) == [[0], [1, 0]])
+        #expect(configuration.ports.map(\.queueCount) == [2, 1])
+    }
+
+    @Test func aBridgeHasItsVLANs() throws {
+        let configuration = try load("""
+            [apus]
+            lcores = 1
+            [port a]
+            driver = null
+            vlan = access 10
+            [port b]
+            driver = null
+            vlan = trunk 20, 10,30-32
+            [bridge br0]
+            ports = b a
+            ageing = 60
+            addresses = 100
+            """)
+        #expect(configuration.ports.map(\.vlan) == [.access(10), .trunk([10, 20, 30, 31, 32])])
+        #expect(configuration.bridges == [BridgeConfiguration(name: "br0", ports: ["b", "a"], ageingSeconds: 60, addressCountMax: 100,
+                                                              portAddressCountMax: 50, line: 9)])
+        #expect(configuration.bridge(of: "a")?.name == "br0")
+        #expect(configuration.wire(of: "a") == nil)
+    }
+
     @Test func whatIsNotSaidHasADefault() throws {
         let configuration = try load(BadConfiguration.good.joined(separator: "\r\n"))
         #expect(configuration.daemon == DaemonConfiguration(

@@ -28,6 +28,18 @@ struct HeadersTests {
         [0, 80, 0, 81, UInt8(length >> 8), UInt8(length & 0xff), 0, 0] + [UInt8](repeating: 1, count: payload)
     }
 
+    static let sctp: [UInt8] = [0, 80, 0, 81, 1, 2, 3, 4, 0, 0, 0, 0, 0, 3, 0, 4]
+
+    static func optionHeaders(_ count: Int) -> [UInt8] { (0..<count * 8).map { $0 % 8 == 2 ? 1 : $0 % 8 == 3 ? 4 : 0 } }
+
+    static func segments(_ count: Int) -> [UInt8] { (0..<count * 16).map { UInt8($0 &* 3 &+ 0x20) } }
+
+    /// TCP behind extension headers, which end with its number, with four bytes of padding behind.
+    static func extended(_ name: String, _ first: UInt8, _ headers: [UInt8], destination: Int? = nil, isKnown: Bool = true) -> Case {
+        Case(name: "ipv6: \(name)", frame: ethernet + ipv6Type + ipv6(first, payload: headers.count + 21) + headers + tcp(payload: 1) + [0, 0, 0, 0],
+             expected: (14, 54 + headers.count, .tcp, 21, 4), isKnown: isKnown, destination: destination)
+    }
+
     struct Case: Sendable, CustomTestStringConvertible {
         let name: String
         let frame: [UInt8]
@@ -36,6 +48,8 @@ struct HeadersTests {
         /// nil: malformed.
         let expected: (l3: Int, l4: Int, transport: Headers.Transport, length: Int, trailing: Int)?
         var isKnown = true
+        /// Where the pseudo-header's destination stands; nil: in the IPv6 header.
+        var destination: Int?
         var testDescription: String { name }
     }
 
@@ -53,11 +67,33 @@ struct HeadersTests {
         Case(name: "do not fragment is none", frame: ethernet + ipv4Type + ipv4(6, total: 40, fragment: 0x4000) + tcp(), expected: (14, 34, .tcp, 20, 0)),
         Case(name: "udp", frame: ethernet + ipv4Type + ipv4(17, total: 31) + udp(length: 11, payload: 3), expected: (14, 34, .udp, 11, 0)),
         Case(name: "udp shorter than ip", frame: ethernet + ipv4Type + ipv4(17, total: 31) + udp(length: 9, payload: 3), expected: (14, 34, .udp, 9, 2)),
-        Case(name: "icmp", frame: ethernet + ipv4Type + ipv4(1, total: 28) + udp(length: 0, payload: 0), expected: (14, 0, .other, 0, 0), isKnown: false),
+        Case(name: "icmp", frame: ethernet + ipv4Type + ipv4(1, total: 28) + udp(length: 0, payload: 0), expected: (14, 34, .icmp, 8, 0), isKnown: false),
+        Case(name: "sctp", frame: ethernet + ipv4Type + ipv4(132, total: 36) + sctp, expected: (14, 34, .sctp, 16, 0), isKnown: false),
+        Case(name: "gre", frame: ethernet + ipv4Type + ipv4(47, total: 40) + tcp(), expected: (14, 0, .other, 0, 0), isKnown: false),
         Case(name: "tcp over ipv6", frame: ethernet + ipv6Type + ipv6(6, payload: 20) + tcp(), expected: (14, 54, .tcp, 20, 0)),
         Case(name: "udp over ipv6", frame: ethernet + ipv6Type + ipv6(17, payload: 8) + udp(length: 8, payload: 0), expected: (14, 54, .udp, 8, 0)),
         Case(name: "ipv6 fragment", frame: ethernet + ipv6Type + ipv6(44, payload: 20) + tcp(), expected: (14, 0, .other, 0, 0), isKnown: false),
-        Case(name: "ipv6 hop by hop", frame: ethernet + ipv6Type + ipv6(0, payload: 28) + [6, 0, 1, 4, 0, 0, 0, 0] + tcp(), expected: (14, 0, .other, 0, 0), isKnown: false),
+        Case(name: "icmp6", frame: ethernet + ipv6Type + ipv6(58, payload: 8) + udp(length: 0, payload: 0), expected: (14, 54, .icmp6, 8, 0), isKnown: false),
+        Case(name: "sctp over ipv6", frame: ethernet + ipv6Type + ipv6(132, payload: 16) + sctp, expected: (14, 54, .sctp, 16, 0), isKnown: false),
+        Case(name: "icmp6 over ipv4 is nothing", frame: ethernet + ipv4Type + ipv4(58, total: 28) + udp(length: 0, payload: 0), expected: (14, 0, .other, 0, 0), isKnown: false),
+        extended("hop by hop", 0, [6, 0, 1, 4, 0, 0, 0, 0]),
+        extended("destination options", 60, [6, 0, 1, 4, 0, 0, 0, 0]),
+        extended("hop by hop, destination options", 0, [60, 0, 1, 4, 0, 0, 0, 0, 6, 1, 0, 0, 0, 0, 1, 8] + [UInt8](repeating: 0, count: 8)),
+        extended("home address", 60, [6, 2, 201, 16] + [UInt8](repeating: 7, count: 16) + [1, 2, 0, 0], isKnown: false),
+        extended("an option past its header", 60, [6, 0, 1, 5, 0, 0, 0, 0], isKnown: false),
+        extended("routing of type 0", 43, [6, 4, 0, 2, 0, 0, 0, 0] + segments(2), destination: 14 + 40 + 8 + 16),
+        extended("routing of type 0, all visited", 43, [6, 4, 0, 0, 0, 0, 0, 0] + segments(2), destination: 38),
+        extended("routing of type 0, too many left", 43, [6, 4, 0, 3, 0, 0, 0, 0] + segments(2), isKnown: false),
+        extended("routing of type 2", 43, [6, 2, 2, 1, 0, 0, 0, 0] + segments(1), destination: 62),
+        extended("segment routing", 43, [6, 4, 4, 1, 1, 0, 0, 0] + segments(2), destination: 62),
+        extended("segment routing, all visited", 43, [6, 4, 4, 0, 1, 0, 0, 0] + segments(2), destination: 38),
+        extended("segment routing, as many left as there are", 43, [6, 4, 4, 2, 1, 0, 0, 0] + segments(2), isKnown: false),
+        extended("routing without addresses", 43, [6, 0, 0, 1, 0, 0, 0, 0], isKnown: false),
+        extended("routing of unknown type", 43, [6, 4, 3, 1, 0, 0, 0, 0] + segments(2), isKnown: false),
+        extended("authentication", 51, [6, 4] + [UInt8](repeating: 3, count: 22), isKnown: false),
+        extended("seven headers", 0, optionHeaders(6) + [6, 0, 1, 4, 0, 0, 0, 0]),
+        Case(name: "nine headers", frame: ethernet + ipv6Type + ipv6(0, payload: 92) + optionHeaders(8) + [6, 0, 1, 4, 0, 0, 0, 0] + tcp(), expected: (14, 0, .other, 0, 0), isKnown: false),
+        Case(name: "a fragment behind hop by hop", frame: ethernet + ipv6Type + ipv6(0, payload: 36) + [44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 9] + tcp(), expected: (14, 0, .other, 0, 0), isKnown: false),
         Case(name: "superframe without a length", frame: ethernet + ipv4Type + ipv4(6, total: 0) + tcp(payload: 3000), isSuperframe: true, expected: (14, 34, .tcp, 3020, 0)),
         Case(name: "superframe of ipv6 without a length", frame: ethernet + ipv6Type + ipv6(6, payload: 0) + tcp(payload: 3000), isSuperframe: true, expected: (14, 54, .tcp, 3020, 0)),
     ]
@@ -80,6 +116,12 @@ struct HeadersTests {
         Case(name: "ipv6 cut", frame: ethernet + ipv6Type + Array(ipv6(6, payload: 0).prefix(39)), expected: nil),
         Case(name: "ipv6 version", frame: ethernet + ipv6Type + [0x40] + Array(ipv6(6, payload: 20).dropFirst()) + tcp(), expected: nil),
         Case(name: "ipv6 payload past the frame", frame: ethernet + ipv6Type + ipv6(6, payload: 21) + tcp(), expected: nil),
+        Case(name: "extension header cut", frame: ethernet + ipv6Type + ipv6(0, payload: 7) + [6, 0, 1, 4, 0, 0, 0], expected: nil),
+        Case(name: "extension header past the packet", frame: ethernet + ipv6Type + ipv6(60, payload: 28) + [6, 3, 1, 4, 0, 0, 0, 0] + tcp(), expected: nil),
+        Case(name: "extension header behind the last", frame: ethernet + ipv6Type + ipv6(0, payload: 8) + [60, 0, 1, 4, 0, 0, 0, 0], expected: nil),
+        Case(name: "authentication past the packet", frame: ethernet + ipv6Type + ipv6(51, payload: 12) + [6, 4] + [UInt8](repeating: 0, count: 10), expected: nil),
+        Case(name: "sctp cut", frame: ethernet + ipv4Type + ipv4(132, total: 31) + sctp.prefix(11), expected: nil),
+        Case(name: "icmp6 cut", frame: ethernet + ipv6Type + ipv6(58, payload: 3) + [1, 2, 3], expected: nil),
         Case(name: "ipv6 tcp cut", frame: ethernet + ipv6Type + ipv6(6, payload: 10) + Array(tcp().prefix(10)), expected: nil),
     ]
 
@@ -101,6 +143,8 @@ struct HeadersTests {
         #expect(found.transportLength == expected.length)
         if expected.transport != .other { #expect(found.trailingBytes == expected.trailing) }
         #expect(found.hasKnownChecksum == test.isKnown)
+        if found.network == .ipv6, found.hasKnownChecksum { #expect(found.destination == test.destination ?? 38) }
+        #expect(found.hasExtensions == (found.network == .ipv6 && found.l4 > found.l3 + 40))
     }
 
     @Test(arguments: malformed)
@@ -131,14 +175,21 @@ struct HeadersTests {
         }
     }
 
-    /// The seeds of contract section 2, summed here byte by byte.
-    @Test(arguments: [0, 1, 11, 15])
-    func seed(number: Int) {
-        let test = Self.good[[0, 1, 11, 15][number % 4]]
+    /// The seeds of contract section 2, summed here byte by byte: addresses, the transport's own number and length,
+    /// whatever extension headers stand in between.
+    @Test(arguments: good) func seed(_ test: Case) {
         let found = parse(test)
-        let addresses = found.network == .ipv6 ? test.frame[found.l3 + 8..<found.l3 + 40] : test.frame[found.l3 + 12..<found.l3 + 20]
-        let proto: UInt16 = found.transport == .udp ? 17 : 6
-        let expected = SlowTwin.add(SlowTwin.add(SlowTwin.sum(addresses), proto), UInt16(found.transportLength))
+        guard found.hasCertainChecksum else { return }
+        var expected: UInt16 = 0
+        let proto: UInt16? = switch found.transport { case .tcp: 6; case .udp: 17; case .icmp6: 58; default: nil }
+        if let proto {
+            var addresses = Array(test.frame[found.l3 + 12..<found.l3 + 20])
+            if found.network == .ipv6 {
+                let destination = test.destination ?? found.l3 + 24
+                addresses = Array(test.frame[found.l3 + 8..<found.l3 + 24]) + Array(test.frame[destination..<destination + 16])
+            }
+            expected = SlowTwin.add(SlowTwin.add(SlowTwin.sum(addresses), proto), UInt16(found.transportLength))
+        }
         unsafe test.frame.withUnsafeBytes {
             unsafe #expect(found.pseudoHeaderSum($0.baseAddress!).folded.bigEndian == expected)
         }

@@ -19,7 +19,9 @@
 #include <rte_mbuf_dyn.h>
 #include <rte_memcpy.h>
 #include <rte_mempool.h>
+#include <rte_net.h>
 #include <rte_prefetch.h>
+#include <rte_spinlock.h>
 #include <rte_version.h>
 
 #pragma clang assume_nonnull begin
@@ -70,6 +72,34 @@ APUS_HOT bool apus_mbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail) {
     return rte_pktmbuf_chain(head, tail) == 0;
 }
 
+// Cuts `count` bytes off the chain's front, freeing the segments that end within them; gives the chain that is
+// left, or null where nothing is. Windows belong to an mbuf, bytes to whoever holds a reference: other holders of
+// the bytes keep theirs.
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_cut_front(struct rte_mbuf *m, uint32_t count) {
+    uint32_t length = m->pkt_len - count;
+    uint16_t segments = m->nb_segs;
+    while (count >= m->data_len) {
+        struct rte_mbuf *next = m->next;
+        count -= m->data_len;
+        m->next = NULL;
+        m->nb_segs = 1;
+        rte_pktmbuf_free_seg(m);
+        segments--;
+        if (next == NULL) return NULL;
+        m = next;
+    }
+    m->data_off += count;
+    m->data_len -= count;
+    m->pkt_len = length;
+    m->nb_segs = segments;
+    return m;
+}
+
+// Another mbuf chain over the same bytes, dynamic fields included. Null where the pool is empty.
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
+    return rte_pktmbuf_clone(m, pool);
+}
+
 // The flags and lengths a transmitting driver reads. l2 has 7 bits, l3 9, l4 8 (rte_mbuf_core.h).
 APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t l2, uint16_t l3, uint16_t l4,
                                     uint16_t segment_size) {
@@ -78,8 +108,13 @@ APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t
 }
 
 APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_allocate(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
+// Another chain over the same bytes, which nobody may write from then on. Dynamic fields are copied.
+APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
+    return rte_pktmbuf_clone(m, pool);
+}
 APUS_HOT void apus_mbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
 APUS_HOT void apus_prefetch(const void *address) { rte_prefetch0(address); }
+APUS_HOT void apus_shift_bytes(void *to, const void *from, size_t length) { __builtin_memmove(to, from, length); }
 APUS_HOT void apus_copy(void *to, const void *from, size_t length) { rte_memcpy(to, from, length); }
 
 // MARK: ethdev
@@ -95,18 +130,30 @@ APUS_HOT uint16_t apus_eth_transmit(uint16_t port, uint16_t queue, struct rte_mb
 
 // Creates a virtual device and gives its port. 0, or a negative errno.
 int apus_vdev_create(const char *name, const char *arguments, uint16_t *port);
-int apus_vdev_destroy(const char *name);
+// Removes a device of any bus with its port, which is stopped and closed already. 0, or a negative errno.
+int apus_device_remove(const char *name);
+int apus_eth_port_by_name(const char *name, uint16_t *port);
 
 struct apus_eth_setup {
+    // In: what is wanted. Out: what the device offers of it.
     uint64_t receive_offloads, transmit_offloads;
-    uint16_t queues, ring_size;
+    // In: what is wanted; 0 transmit queues are as many as receive queues. Out: what the device has of it.
+    uint16_t receive_queues, transmit_queues;
+    uint16_t ring_size;
+    uint16_t mtu;
     unsigned socket;
     struct rte_mempool *_Nullable pool;
+    // Out.
+    uint32_t interface_index;
+    const char *_Nullable driver;
 };
-// Configures, sets up every queue, starts. Offloads the device does not offer are left out; what was
-// asked for is written back to `setup`. 0, or a negative errno.
+// Configures, sets up every queue, starts. 0, or a negative errno.
 int apus_eth_start(uint16_t port, struct apus_eth_setup *setup);
 int apus_eth_stop_and_close(uint16_t port);
+// False where the device says so; a device that cannot tell is up.
+bool apus_eth_link_is_up(uint16_t port);
+// Regions of packet memory as a vhost-user peer would have to map them, or -1 where it cannot be shared.
+int apus_memory_regions(void);
 
 extern const uint64_t apus_receive_checksum_offloads;
 extern const uint64_t apus_receive_lro_offload;
@@ -114,10 +161,60 @@ extern const uint64_t apus_receive_scatter_offload;
 extern const uint64_t apus_transmit_checksum_offloads;
 extern const uint64_t apus_transmit_tso_offload;
 extern const uint64_t apus_transmit_multi_segment_offload;
+extern const uint64_t apus_transmit_lock_free_offload;
+
+enum { APUS_ETH_QUEUES_MAX = 64 };
+
+// What control and lcores share about a port. Control makes and closes the device; lcores go in only while it is open.
+struct apus_eth_port {
+    uint16_t port;              // control: wo, while closed
+    bool open;                  // control: wo
+    uint64_t transmit_offloads; // what the device offers now; any lcore: refreshes it
+    uint64_t enabled;           // vhost: transmit queues the guest has enabled; the library's thread: wo
+    rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
+};
+// Follows which transmit queues a vhost guest enables, from here to `apus_vhost_unfollow`. 0, or a negative errno.
+int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared);
+void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared);
+
+APUS_HOT bool apus_eth_is_open(const struct apus_eth_port *p) { return __atomic_load_n(&p->open, __ATOMIC_ACQUIRE); }
+APUS_HOT uint64_t apus_eth_offloads(const struct apus_eth_port *p) {
+    return __atomic_load_n(&p->transmit_offloads, __ATOMIC_RELAXED);
+}
+APUS_HOT uint16_t apus_eth_number(const struct apus_eth_port *p) { return p->port; }
+APUS_HOT bool apus_eth_queue_is_enabled(const struct apus_eth_port *p, uint16_t queue) {
+    return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
+}
+static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_t offloads) {
+    p->port = port;
+    __atomic_store_n(&p->transmit_offloads, offloads, __ATOMIC_RELAXED);
+    __atomic_store_n(&p->open, true, __ATOMIC_RELEASE);
+}
+static inline void apus_eth_shut(struct apus_eth_port *p) { __atomic_store_n(&p->open, false, __ATOMIC_SEQ_CST); }
+// True if it was taken at once. The only lock a packet may meet: of a transmit queue that lcores share.
+APUS_HOT bool apus_eth_lock(struct apus_eth_port *p, uint16_t queue) {
+    if (rte_spinlock_trylock(&p->locks[queue])) return true;
+    rte_spinlock_lock(&p->locks[queue]);
+    return false;
+}
+APUS_HOT void apus_eth_unlock(struct apus_eth_port *p, uint16_t queue) { rte_spinlock_unlock(&p->locks[queue]); }
+// Asks the device again what it offers: a virtio-user port learns that when its peer comes. About 100 ns.
+__attribute__((swift_attr("@_noLocks")))
+void apus_eth_refresh(struct apus_eth_port *p);
+
+// Lets the driver write into the packets what its hardware wants to find. How many are ready; the next one is not.
+APUS_HOT uint16_t apus_eth_prepare(uint16_t port, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets,
+                                   uint16_t count) {
+    return rte_eth_tx_prepare(port, queue, packets, count);
+}
 
 // What a vhost-user peer negotiated. False before it connected. `features` are virtio bits.
 __attribute__((swift_attr("@_noLocks")))
 bool apus_vhost_features(uint16_t port, uint64_t *features);
+
+// What vhost's enqueue does to the bytes of a packet with checksum flags (lib/vhost/virtio_net.c, 22.11; the status
+// is ignored there, too): for tests that show what is kept from it.
+static inline int apus_vhost_enqueue_seeds(struct rte_mbuf *m) { return rte_net_intel_cksum_prepare(m); }
 
 // MARK: clock, lcores
 
@@ -134,6 +231,15 @@ APUS_HOT void apus_counter_add(uint64_t *counter, uint64_t n) {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 APUS_HOT uint64_t apus_counter_load(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+// MARK: words that lcores share
+
+APUS_HOT uint64_t apus_shared_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+APUS_HOT void apus_shared_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+APUS_HOT bool apus_shared_exchange(uint64_t *word, uint64_t old, uint64_t value) {
+    return __atomic_compare_exchange_n(word, &old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+APUS_HOT void apus_shared_add(uint64_t *word, uint64_t n) { __atomic_fetch_add(word, n, __ATOMIC_RELAXED); }
+
 APUS_HOT bool apus_flag_load(const bool *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
 APUS_HOT void apus_flag_store(bool *flag, bool value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
 
@@ -153,6 +259,7 @@ APUS_FLAG(rx_l4_bad, RTE_MBUF_F_RX_L4_CKSUM_BAD);
 APUS_FLAG(rx_l4_good, RTE_MBUF_F_RX_L4_CKSUM_GOOD);
 APUS_FLAG(rx_l4_partial, RTE_MBUF_F_RX_L4_CKSUM_NONE);
 APUS_FLAG(rx_lro, RTE_MBUF_F_RX_LRO);
+APUS_FLAG(tx_udp_segments, RTE_MBUF_F_TX_UDP_SEG);
 APUS_FLAG(tx_tcp, RTE_MBUF_F_TX_TCP_CKSUM);
 APUS_FLAG(tx_udp, RTE_MBUF_F_TX_UDP_CKSUM);
 APUS_FLAG(tx_tso, RTE_MBUF_F_TX_TCP_SEG);

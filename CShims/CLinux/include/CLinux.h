@@ -23,6 +23,7 @@ enum {
     APUS_GSO_TCPV4 = 1,
     APUS_GSO_UDP = 3,
     APUS_GSO_TCPV6 = 4,
+    APUS_GSO_UDP_L4 = 5,
     APUS_GSO_ECN = 0x80,
 };
 
@@ -30,8 +31,8 @@ enum {
 
 // Opens a tap device with a virtio header of 12 bytes, not blocking. `name` (at most 15 characters) may
 // be empty: the kernel then chooses, and the chosen name is written to `chosen` (16 bytes).
-// The file descriptor, or a negative errno.
-int apus_tap_open(const char *name, char *chosen);
+// With `multi_queue`, opening the same name again adds a queue. The file descriptor, or a negative errno.
+int apus_tap_open(const char *name, char *chosen, bool multi_queue);
 // Tells the kernel that it may hand over unfinished checksums and TCP superframes. 0 or a negative errno.
 int apus_tap_offload(int fd, bool checksum, bool tcp4, bool tcp6);
 // One frame with its header. Bytes including the header, or a negative errno (-EAGAIN: nothing there).
@@ -48,6 +49,10 @@ int apus_link_set_gso_max_size(uint32_t index, uint32_t bytes);
 int apus_link_set_netns(uint32_t index, int netns_fd);
 
 // MARK: namespaces, threads
+
+// For a polling thread with nothing to do. The kernel adds no slack of its own where apus_sleep_precisely was called.
+APUS_NOLOCKS void apus_sleep_microseconds(unsigned microseconds);
+void apus_sleep_precisely(void);
 
 // Enters the network namespace behind `fd` with the calling thread only. 0 or a negative errno.
 int apus_enter_netns(int fd);

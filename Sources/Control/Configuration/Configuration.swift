@@ -3,9 +3,10 @@ internal import Glibc
 /// A configuration file, whole and consistent: every name in it exists, every value is allowed.
 public struct Configuration: Sendable, Equatable {
     public var daemon: DaemonConfiguration
-    /// Ports, wires and programs in the order of the file.
+    /// Ports, wires, bridges and programs in the order of the file.
     public var ports: [PortConfiguration]
     public var wires: [WireConfiguration]
+    public var bridges: [BridgeConfiguration]
     public var programs: [XDPConfiguration]
 
     /// Reads and checks `path`. Errors name it as it is given here; relative object paths are taken from its directory.
@@ -31,7 +32,10 @@ public struct Configuration: Sendable, Equatable {
         return configuration
     }
 
-    /// The wire a port is in; every port is in one.
+    /// The bridge a port is in; every port is in one or in a wire.
+    public func bridge(of port: String) -> BridgeConfiguration? { bridges.first { $0.ports.contains(port) } }
+
+    /// The wire a port is in; every port is in one or in a bridge.
     public func wire(of port: String) -> WireConfiguration? {
         wires.first { $0.first == port || $0.second == port }
     }

@@ -1,8 +1,8 @@
 /// Turns the sections of a file into a `Configuration`, and checks them against each other. Everything wrong is noted before anyone
 /// gives up, so that an operator mends a file once.
 struct ConfigurationReader {
-    static let sections = Vocabulary(["apus", "port", "wire", "xdp"], later: ["bridge"])
-    static let sectionsAllowed = "allowed: [apus], [port NAME], [wire NAME], [xdp NAME]"
+    static let sections = Vocabulary(["apus", "port", "wire", "bridge", "xdp"])
+    static let sectionsAllowed = "allowed: [apus], [port NAME], [wire NAME], [bridge NAME], [xdp NAME]"
     /// As many port indices as DPDK has (RTE_MAX_ETHPORTS).
     static let portCountMax = 32
 
@@ -13,6 +13,7 @@ struct ConfigurationReader {
 
     private var ports: [PortConfiguration] = []
     private var wires: [WireConfiguration] = []
+    private var bridges: [BridgeConfiguration] = []
     private var programs: [XDPConfiguration] = []
     /// Ports by name even where their section has faults: whoever refers to one of them is not wrong.
     private var portNames: [String] = []
@@ -33,9 +34,10 @@ struct ConfigurationReader {
         let daemon = readDaemon(availableCPUs)
         readPorts(daemon)
         readWires()
+        readBridges()
         readPrograms()
         checkForwarding()
-        return daemon.map { Configuration(daemon: $0, ports: ports, wires: wires, programs: programs) }
+        return daemon.map { Configuration(daemon: $0, ports: ports, wires: wires, bridges: bridges, programs: programs) }
     }
 
     private mutating func checkSections() {
@@ -96,17 +98,25 @@ struct ConfigurationReader {
     }
 
     private mutating func claimDevice(of port: PortConfiguration, _ reader: inout SectionReader) {
-        let title = "[port \(port.name)]"
+        let (what, key, value): (String, String, String)
         switch port.driver {
-        case .tap(let interface, let netns):
-            // The same name in two namespaces is two devices.
-            if let owner = claim("tap \(netns ?? "") \(interface)", for: title) {
-                reader.report("interface", "\(interface.quoted) is already the interface of \(owner)", "give each port its own")
-            }
-        case .vhostUser(let path, _):
-            if let owner = claim(Self.socketKey(path), for: title) {
-                reader.report("path", "\(path.quoted) is already the socket of \(owner)", "give each its own")
-            }
+        // The same name in two namespaces is two devices.
+        case .tap(let interface, let netns): (what, key, value) = ("tap \(netns ?? "") \(interface)", "interface", interface)
+        case .afXDP(let interface): (what, key, value) = ("af-xdp \(interface)", "interface", interface)
+        // One listens and one connects: the two ends may be ports of one daemon.
+        case .vhostUser(let path, .server), .virtioUser(let path, .server, _, _): (what, key, value) = (Self.socketKey(path), "path", path)
+        case .vhostUser(let path, .client), .virtioUser(let path, .client, _, _):
+            (what, key, value) = ("connection to \(Self.socketKey(path))", "path", path)
+        case .pci(let address): (what, key, value) = ("pci \(address)", "address", address)
+        case .pcap(_, .file(let path)?): (what, key, value) = ("pcap \(path)", "tx", path)
+        case .vdev(let devargs):
+            let device = String(devargs.prefix { $0 != "," })
+            (what, key, value) = ("vdev \(device)", "devargs", device)
+        case .pcap, .null: return
+        }
+        if let owner = claim(what, for: "[port \(port.name)]") {
+            let noun = key == "path" ? "socket" : key == "tx" ? "file" : key == "interface" ? "interface" : "device"
+            reader.report(key, "\(value.quoted) is already the \(noun) of \(owner)", key == "path" ? "give each its own" : "give each port its own")
         }
     }
 
@@ -118,9 +128,7 @@ struct ConfigurationReader {
                 let named = reader.words("ports")
                 let existing = existingPorts(named, &reader)
                 for port in existing {
-                    if let owner = claim("wire \(port)", for: "[\(section.title.printable)]") {
-                        reader.report("ports", "port \(port) is already in \(owner)", "a port is in one [wire] only")
-                    }
+                    claimForwarding(port, section, &reader)
                 }
                 if named.count != 2 {
                     reader.report("ports", "a wire joins two different ports, not \(named.count)", "write 'ports = A B'")
@@ -130,6 +138,42 @@ struct ConfigurationReader {
             }
             diagnostics += reader.diagnostics
         }
+    }
+
+    private mutating func claimForwarding(_ port: String, _ section: INI.Section, _ reader: inout SectionReader) {
+        guard let owner = claim("forwarding \(port)", for: "[\(section.title.printable)]") else { return }
+        reader.report("ports", "port \(port) is already in \(owner)", "a port is in one [wire] or [bridge] only")
+    }
+
+    private mutating func readBridges() {
+        for section in ini.sections where section.kind == "bridge" {
+            var reader = SectionReader(section, source: source)
+            reader.checkKeys(BridgeConfiguration.keys)
+            if reader.require("ports", "name the ports that the bridge joins") != nil {
+                let named = reader.words("ports")
+                let existing = existingPorts(named, &reader)
+                for port in existing { claimForwarding(port, section, &reader) }
+                if named.count < 2 { reader.report("ports", "a bridge joins at least two ports", "write 'ports = A B'") }
+                checkVLANs(existing, &reader)
+                if let bridge = BridgeConfiguration(reading: &reader, ports: existing) { bridges.append(bridge) }
+            }
+            diagnostics += reader.diagnostics
+        }
+        let bridged = Set(bridges.flatMap(\.ports))
+        for port in ports where port.vlan != nil && !bridged.contains(port.name) {
+            guard let section = ini.sections.first(where: { $0.line == port.line }) else { continue }
+            var reader = SectionReader(section, source: source)
+            reader.report("vlan", "port \(port.name) is in no [bridge]", "only a bridge knows VLANs")
+            if let last = reader.diagnostics.last { diagnostics.append(last) }
+        }
+    }
+
+    /// A port without VLANs among others with them would be in none of theirs.
+    private func checkVLANs(_ names: [String], _ reader: inout SectionReader) {
+        let members = ports.filter { names.contains($0.name) }
+        let without = members.filter { $0.vlan == nil }.map(\.name)
+        guard !without.isEmpty, without.count < members.count else { return }
+        reader.report("ports", "port \(without[0]) has no 'vlan' and others of the bridge have one", "give every port of a bridge one, or none")
     }
 
     private mutating func readPrograms() {
@@ -152,9 +196,9 @@ struct ConfigurationReader {
     private mutating func checkForwarding() {
         guard ini.isComplete else { return }
         for section in ini.sections where section.kind == "port" {
-            guard let name = section.name, Name.isValid(name), owners["wire \(name)"] == nil else { continue }
+            guard let name = section.name, Name.isValid(name), owners["forwarding \(name)"] == nil else { continue }
             var reader = SectionReader(INI.Section(kind: section.kind, name: name, line: section.line), source: source)
-            reader.report(nil, "port \(name) is in no [wire]", "add a [wire NAME] with 'ports = \(name) OTHER'")
+            reader.report(nil, "port \(name) is in no [wire] or [bridge]", "add a [wire NAME] with 'ports = \(name) OTHER'")
             diagnostics += reader.diagnostics
         }
     }

@@ -8,8 +8,12 @@ public struct DaemonConfiguration: Sendable, Equatable {
     }
 
     public enum Idle: String, ConfigurationWord {
+        /// Polls without a break.
         case spin
-        static var later: [String] { ["pause", "sleep"] }
+        /// Gives the core's other thread room between polls that found nothing.
+        case pause
+        /// Sleeps for some microseconds once nothing has come for a while.
+        case sleep
     }
 
     public var name: String
@@ -60,9 +64,6 @@ extension DaemonConfiguration {
         if !missing.isEmpty {
             reader.report("lcores", "CPU \(CPUList.text(missing)) is not available to this process",
                           "available: \(CPUList.text(availableCPUs))")
-        }
-        if lcores.count > 1 {
-            reader.report("lcores", "\(lcores.count) polling lcores are not in this version", "one polling lcore in this version")
         }
         return lcores
     }

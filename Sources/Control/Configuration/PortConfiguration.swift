@@ -4,7 +4,30 @@ public struct PortConfiguration: Sendable, Equatable {
         /// `netns` is a name as `ip netns` knows it: the device is moved there.
         case tap(interface: String, netns: String?)
         case vhostUser(path: String, role: VhostRole)
+        /// The other end of a vhost-user socket.
+        case virtioUser(path: String, role: VhostRole, ring: Ring, isMergeable: Bool)
+        /// A kernel device in the daemon's namespace.
+        case afXDP(interface: String)
+        /// Domain, bus, device and function in full: `0000:03:00.0`.
+        case pci(address: String)
+        /// nil: nothing is received, or what is sent vanishes.
+        case pcap(receive: Capture?, transmit: Capture?)
+        /// Receives nothing, and what is sent vanishes.
+        case null
+        /// `net_KIND_NAME,key=value…` as DPDK's `--vdev` has it.
+        case vdev(devargs: String)
     }
+
+    /// Where a pcap port reads from or writes to.
+    public enum Capture: Sendable, Equatable {
+        case file(String)
+        case interface(String)
+    }
+
+    /// A virtio queue's layout (virtio 1.2, 2.7 and 2.8).
+    public enum Ring: String, ConfigurationWord { case split, packed }
+
+    enum Switch: String, ConfigurationWord { case on, off }
 
     /// Who listens on a vhost-user socket: the forwarder as server, or the peer.
     public enum VhostRole: String, ConfigurationWord { case server, client }
@@ -27,29 +50,45 @@ public struct PortConfiguration: Sendable, Equatable {
     public var deliver: Deliver
     public var verified: Verified
     public var mtuBytes: Int
+    /// nil: tags are nothing but bytes.
+    public var vlan: VLANConfiguration?
     public var line: Int
 
     static let mtuBytesDefault = 1500
     /// From what IPv4 demands of every link (RFC 791) to what a tap takes (65535 less an Ethernet header).
     static let mtuBytes = 68...65521
+    static let queueCountMax = 64
 
     enum DriverWord: String, ConfigurationWord {
         case tap
         case vhostUser = "vhost-user"
-        static var later: [String] { ["virtio-user", "af-xdp", "pci", "pcap", "null", "vdev"] }
+        case virtioUser = "virtio-user"
+        case afXDP = "af-xdp"
+        case pci, pcap, null, vdev
         var keys: [String] {
             switch self {
             case .tap: ["interface", "netns"]
             case .vhostUser: ["path", "role"]
+            case .virtioUser: ["path", "role", "ring", "mergeable"]
+            case .afXDP: ["interface"]
+            case .pci: ["address"]
+            case .pcap: ["rx", "tx"]
+            case .null: []
+            case .vdev: ["devargs"]
             }
         }
+
+        var queueCountMax: Int { self == .pcap ? 1 : PortConfiguration.queueCountMax }
     }
 
     static func keys(of driver: DriverWord?) -> Vocabulary {
-        let own = driver?.keys ?? DriverWord.allCases.flatMap(\.keys)
-        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu"],
-                          later: ["address", "rx", "tx", "devargs", "offloads", "rx-checksum", "vlan"])
+        let own = driver?.keys ?? allKeys
+        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan"],
+                          later: ["offloads", "rx-checksum"])
     }
+
+    /// Of any driver, each once.
+    static let allKeys = DriverWord.allCases.flatMap(\.keys).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
 }
 
 extension PortConfiguration {
@@ -57,21 +96,25 @@ extension PortConfiguration {
     init?(reading reader: inout SectionReader, daemonLcores: [Int]) {
         let word = reader.choice("driver", of: DriverWord.self)
         _ = reader.require("driver", DriverWord.vocabulary.allowed)
-        reader.checkKeys(Self.keys(of: word), elsewhere: DriverWord.allCases.flatMap(\.keys),
+        reader.checkKeys(Self.keys(of: word), elsewhere: Self.allKeys,
                          owner: "a \(word?.rawValue ?? "") port")
         line = reader.section.line
-        queueCount = 1
-        if let given = reader.integer("queues", in: 1...64), given > 1 {
-            reader.report("queues", "\(given) queues are not in this version", "one queue in this version")
-        }
+        queueCount = reader.integer("queues", in: 1...(word?.queueCountMax ?? Self.queueCountMax)) ?? 1
         mtuBytes = reader.integer("mtu", in: Self.mtuBytes) ?? Self.mtuBytesDefault
+        vlan = VLANConfiguration(reading: &reader)
         deliver = reader.choice("deliver") ?? .offload
         // A tap's kernel ignores "verified" on write but honours "partial"; guests with native XDP or an older FreeBSD mishandle it.
         verified = reader.choice("verified") ?? (word == .tap ? .reseed : .plain)
         lcores = Self.lcores(reading: &reader, daemonLcores)
         let driver: Driver? = switch word {
         case .tap: Self.tap(reading: &reader)
-        case .vhostUser: Self.vhostUser(reading: &reader)
+        case .vhostUser: Self.socket(reading: &reader).map { .vhostUser(path: $0, role: $1) }
+        case .virtioUser: Self.virtioUser(reading: &reader)
+        case .afXDP: Self.afXDP(reading: &reader)
+        case .pci: Self.pci(reading: &reader)
+        case .pcap: Self.pcap(reading: &reader)
+        case .null: .null
+        case .vdev: Self.vdev(reading: &reader)
         case nil: nil
         }
         guard let driver, let name = reader.section.name else { return nil }
@@ -88,37 +131,5 @@ extension PortConfiguration {
                           "allowed: \(CPUList.text(daemonLcores))")
         }
         return lcores
-    }
-
-    private static func tap(reading reader: inout SectionReader) -> Driver? {
-        let interface = reader.require("interface", "name the device, such as 'interface = apus-\((reader.section.name ?? "port").prefix(10))'")
-        let netns = reader.entry("netns")?.value
-        var isValid = true
-        if let interface, let fault = interfaceFault(interface) {
-            reader.report("interface", "\(interface.quoted) \(fault)", "use 1 to 15 of A-Z a-z 0-9 . _ -")
-            isValid = false
-        }
-        if let netns, netns.utf8.contains(UInt8(ascii: "/")) || netns == "." || netns == ".." || netns.utf8.count > 255 {
-            reader.report("netns", "\(netns.quoted) is no name of a network namespace", "use a name that 'ip netns' lists")
-            isValid = false
-        }
-        guard let interface, isValid else { return nil }
-        return .tap(interface: interface, netns: netns)
-    }
-
-    /// What the kernel's `dev_valid_name` refuses, and '%', for which it would put a number.
-    private static func interfaceFault(_ name: String) -> String? {
-        if name.utf8.count > 15 { return "is \(name.utf8.count) bytes long" }
-        let isRefused = name == "." || name == ".." || name.unicodeScalars.contains {
-            "/:% \t".unicodeScalars.contains($0) || !$0.isASCII
-        }
-        return isRefused ? "is no name of an interface" : nil
-    }
-
-    private static func vhostUser(reading reader: inout SectionReader) -> Driver? {
-        let role: VhostRole = reader.choice("role") ?? .server
-        guard let given = reader.require("path", "name the socket, such as 'path = /run/apus/\(reader.section.name ?? "port").sock'"),
-              let path = reader.checkedSocketPath(given, "path") else { return nil }
-        return .vhostUser(path: path, role: role)
     }
 }

@@ -30,10 +30,15 @@ public struct PortStats: Codable, Sendable, Equatable {
     public var txBytes: UInt64 = 0
     public var rxSuperframes: UInt64 = 0
     public var txSuperframes: UInt64 = 0
-    /// Packets made by cutting superframes on the way out, less the superframes themselves. Over all ports
-    /// always: received + created = transmitted + dropped.
-    /// Not among the names of design.md, so a document without it is one too.
+    // Not among the names of design.md, so a document without them is one too.
+    /// Packets made: by cutting superframes on the way out, less the superframes themselves, and by flooding. Over all
+    /// ports always: received + created = transmitted + dropped.
     public var created: UInt64?
+    /// Bursts sent by a queue that lcores share, and those that waited for another lcore.
+    public var sharedBursts: UInt64?
+    public var sharedWaits: UInt64?
+    /// Packets whose source a bridge had no room to remember.
+    public var notLearned: UInt64?
     /// By reason.
     public var drops: [String: UInt64] = [:]
 
@@ -43,6 +48,7 @@ public struct PortStats: Codable, Sendable, Equatable {
         case index, drops, created
         case rxPackets = "rx_packets", rxBytes = "rx_bytes", txPackets = "tx_packets", txBytes = "tx_bytes"
         case rxSuperframes = "rx_superframes", txSuperframes = "tx_superframes"
+        case sharedBursts = "shared_bursts", sharedWaits = "shared_waits", notLearned = "not_learned"
     }
 }
 
@@ -114,11 +120,15 @@ public struct LcoreStats: Codable, Sendable, Equatable {
     public var packets: UInt64 = 0
     public var cyclesBusy: UInt64 = 0
     public var cyclesTotal: UInt64 = 0
+    /// Looks at queues that cost a system call which found nothing, beside cheaper ones. Not among the design's names.
+    public var emptyLooks: UInt64?
+    public var cyclesEmptyLooks: UInt64?
 
     public init() {}
 
     enum CodingKeys: String, CodingKey {
         case polls, packets
+        case emptyLooks = "empty_looks", cyclesEmptyLooks = "cycles_empty_looks"
         case busyPolls = "busy_polls", cyclesBusy = "cycles_busy", cyclesTotal = "cycles_total"
     }
 }

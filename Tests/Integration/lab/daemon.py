@@ -76,12 +76,19 @@ class Daemon:
     def pid(self) -> int:
         return self._child.pid
 
+    @property
+    def socket(self) -> pathlib.Path:
+        return self._socket
+
     def stats(self) -> dict:
+        return self.ask("stats")
+
+    def ask(self, command: str) -> dict:
         """One line in, one JSON document a line out."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
             client.connect(str(self._socket))
-            client.sendall(b"stats\n")
+            client.sendall(f"{command}\n".encode())
             with client.makefile() as lines:
                 answer = lines.readline()
         if not answer.endswith("\n"):

@@ -17,6 +17,19 @@ def write(path: pathlib.Path, frames: list[bytes]):
             file.write(struct.pack("=IIII", number // 1_000_000, number % 1_000_000, len(frame), len(frame)) + frame)
 
 
+def read(path: pathlib.Path) -> list[bytes]:
+    """The frames of a file in the classic format, of this machine's byte order."""
+    data, frames = path.read_bytes(), []
+    if struct.unpack_from("=I", data)[0] not in (0xA1B2C3D4, 0xA1B23C4D):
+        raise ValueError(f"{path} is no pcap file")
+    at = 24
+    while at < len(data):
+        [length] = struct.unpack_from("=I", data, at + 8)
+        frames.append(data[at + 16:at + 16 + length])
+        at += 16 + length
+    return frames
+
+
 def verdicts(path: pathlib.Path) -> list[dict[str, str]]:
     """What tshark says of each frame: `ip`, `tcp`, `udp` each good, bad, or missing where not verified."""
     options = [f"{protocol}.check_checksum:TRUE" for protocol in _PROTOCOLS]

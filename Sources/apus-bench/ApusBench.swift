@@ -1,0 +1,15 @@
+import ArgumentParser
+
+/// How fast the parts are, on this machine, now. Ratios of interleaved runs: absolute figures drift with the machine.
+struct ApusBench: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "apus-bench", abstract: "Measures Apus's parts.", subcommands: [Loop.self, SumsCommand.self],
+        defaultSubcommand: Loop.self)
+}
+
+struct SumsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sums", abstract: "Times the summing kernels against memcpy and the compiler's own loop.")
+
+    func run() { Sums().run() }
+}
