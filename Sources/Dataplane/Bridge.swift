@@ -99,7 +99,7 @@ extension Lcore {
             // The one before gets its copy now that it is known not to be the last.
             if last >= 0 {
                 counters.add(.created, 1)
-                if let copy = packet.clone(egress.memory) { send(copy, from: port, to: last, vlan) } else { counters.dropped(.noMemory) }
+                if let copy = packet.clone(egress.memory.small) { send(copy, from: port, to: last, vlan) } else { counters.dropped(.noMemory) }
             }
             last = target
         }

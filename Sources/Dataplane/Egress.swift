@@ -22,7 +22,7 @@ struct Egress {
     /// A flooded packet: its headers become its own first.
     @_noLocks
     private func sendOwned(_ packet: consuming Packet, by slot: inout PortSlot) {
-        guard let own = packet.makeExclusive(headerBytes: VLANTag.headerBytes, memory: memory) else {
+        guard let own = own(packet) else {
             return slot.counters.dropped(.noMemory)
         }
         sendExclusive(own, by: &slot)

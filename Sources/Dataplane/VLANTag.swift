@@ -18,7 +18,7 @@ enum VLANTag {
     /// nil where there was no memory; the packet is then freed.
     @_noLocks
     static func push(_ vlan: UInt16, on packet: consuming Packet, _ memory: PacketMemory) -> Packet? {
-        guard let own = packet.makeExclusive(headerBytes: headerBytes, memory: memory) else { return nil }
+        guard let own = packet.owned(first: headerBytes, memory.small) else { return nil }
         let data = unsafe own.data
         guard unsafe data - 4 >= own.buffer else {
             // No headroom: the copy has some.
@@ -43,7 +43,7 @@ enum VLANTag {
     /// The packet has a tag. nil where there was no memory; the packet is then freed.
     @_noLocks
     static func pop(_ packet: consuming Packet, _ memory: PacketMemory) -> Packet? {
-        guard let own = packet.makeExclusive(headerBytes: headerBytes, memory: memory) else { return nil }
+        guard let own = packet.owned(first: headerBytes, memory.small) else { return nil }
         let data = unsafe own.data
         unsafe apus_shift_bytes(data + 4, data, 12)
         unsafe own.setWindow(start: data + 4, count: own.dataLength &- 4)

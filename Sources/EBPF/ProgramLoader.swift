@@ -29,7 +29,7 @@ public enum ProgramLoader {
 
     /// The unverified program, and the bytes it was read from: the file is read once, so that what is verified is
     /// what was linked.
-    static func link(object path: String, program name: String?) throws(LoadError) -> (LinkedProgram, [UInt8]) {
+    static func link(object path: String, program name: String?, toRun: Bool = true) throws(LoadError) -> (LinkedProgram, [UInt8]) {
         let bytes: [UInt8]
         do {
             bytes = try Array(Data(contentsOf: URL(fileURLWithPath: path)))
@@ -37,7 +37,7 @@ public enum ProgramLoader {
             throw LoadError(.unreadable, object: path, "cannot be read: \((error as NSError).localizedDescription)")
         }
         let object = try ObjectFile(name: path, bytes: bytes)
-        return (try Linker.link(try select(name, of: object), of: object), bytes)
+        return (try Linker.link(try select(name, of: object), of: object, toRun: toRun), bytes)
     }
 
     static func select(_ name: String?, of object: ObjectFile) throws(LoadError) -> ObjectFile.Function {

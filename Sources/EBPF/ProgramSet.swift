@@ -69,9 +69,11 @@ final class ProgramSet: @unchecked Sendable {       // nothing changes once the 
             slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
+        let analysis = Analysis.of(linked)
+        for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
         let body = ProgramBody(slots)
         bodies[linked.program.name] = body
-        return LoadedProgram(linked, body, self, slots, maps: Set(references.map(\.map)))
+        return LoadedProgram(linked, body, self, analysis, maps: Set(references.map(\.map)))
     }
 
     private func map(_ index: Int, _ linked: LinkedProgram, at slot: Int?) throws(LoadError) -> BPFMap {

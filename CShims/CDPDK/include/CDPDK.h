@@ -95,11 +95,6 @@ APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_cut_front(struct rte_mbuf *m, uint
     return m;
 }
 
-// Another mbuf chain over the same bytes, dynamic fields included. Null where the pool is empty.
-APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
-    return rte_pktmbuf_clone(m, pool);
-}
-
 // The flags and lengths a transmitting driver reads. l2 has 7 bits, l3 9, l4 8 (rte_mbuf_core.h).
 APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t l2, uint16_t l3, uint16_t l4,
                                     uint16_t segment_size) {
