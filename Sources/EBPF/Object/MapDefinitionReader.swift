@@ -4,7 +4,7 @@ internal import CBPF
 struct MapDefinitionReader {
     /// A map, and where references to it point: a whole data section, or one variable of `.maps`.
     struct Placed {
-        let definition: MapDefinition
+        var definition: MapDefinition
         let section: Int
         let offset: UInt64
     }
