@@ -52,6 +52,7 @@ let package = Package(
     products: [
         .executable(name: "apus", targets: ["apus"]),
         .executable(name: "apusctl", targets: ["apusctl"]),
+        .executable(name: "apus-loader", targets: ["apus-loader"]),
         .executable(name: "apus-bench", targets: ["apus-bench"]),
     ],
     dependencies: [
@@ -86,6 +87,7 @@ let package = Package(
         .executableTarget(name: "apusctl", dependencies: [
             "Control", "EBPF", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
+        .executableTarget(name: "apus-loader", dependencies: ["EBPF"], swiftSettings: house),
         .executableTarget(name: "apus-bench", dependencies: [
             "CBench", "CChecksum", "CDPDK", "Dataplane", "EBPF", "Wire", "DPDK",
             .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -23,9 +23,12 @@ final class Forwarder {
     /// - Throws: `LoadError`, `DPDKError` or `SocketError`, one sentence each.
     init(_ configuration: Configuration, availableCPUs: Set<Int>, logger: Logger) throws {
         self.logger = logger
-        // Programs first: they need the kernel's permission and no packet memory.
+        // Programs first: they need the kernel's permission and no packet memory. What parses objects is a process of
+        // its own, so that a bad one is a message.
+        let loader = configuration.programs.isEmpty ? nil : try LoaderProcess()
         programs = try configuration.programs.map { section in
-            let program = try ProgramLoader.load(object: section.object, program: section.program, verify: .kernel)
+            guard let loader else { preconditionFailure("there is a loader where there are programs") }
+            let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
             logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
             return program
         }
