@@ -139,20 +139,24 @@ import Wire
     /// Hardware wants a superframe's seed without its length (checksum contract, section 2), and some of it wants
     /// more, which `rte_eth_tx_prepare` knows; drivers of sockets and files read one segment.
     @_noLocks
-    private func prepareForDevice(_ packet: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
-        let state = packet.state
-        guard state.isSuperframe || packet.length <= lengthMax else {
+    private func prepareForDevice(_ arrived: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
+        let state = arrived.state
+        guard state.isSuperframe || arrived.length <= lengthMax else {
             counters.dropped(.tooLong)
             return nil
         }
         guard state.isPartial else {
-            StateMapping.setTransmitFlags(packet, Headers())
-            guard isLinearOnly, !packet.isLinear else { return packet }
-            guard let copy = memory.copy(packet) else {
+            StateMapping.setTransmitFlags(arrived, Headers())
+            guard isLinearOnly, !arrived.isLinear else { return arrived }
+            guard let copy = memory.copy(arrived) else {
                 counters.dropped(.noMemory)
                 return nil
             }
             return copy
+        }
+        guard let packet = arrived.owned(first: 256, memory.small) else {
+            counters.dropped(.noMemory)
+            return nil
         }
         let headers = packet.headers()
         StateMapping.setTransmitFlags(packet, headers)

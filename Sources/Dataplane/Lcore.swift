@@ -88,7 +88,9 @@ import Wire
         let began = apus_cycles()
         unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
         let ended = apus_cycles()
-        if burst.count == 0 { counters.lookedInVain(cycles: ended &- began) }
+        if burst.count == 0 {
+            counters.lookedInVain(cycles: unsafe slots[number].receivers[receiver].pacer.cost(began: began, ended: ended))
+        }
         unsafe slots[number].receivers[receiver].pacer.found(burst.count, began: began, ended: ended)
     }
 
