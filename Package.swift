@@ -84,7 +84,7 @@ let package = Package(
             .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: dpdkSwift),
         .executableTarget(name: "apusctl", dependencies: [
-            "Control", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            "Control", "EBPF", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
         .executableTarget(name: "apus-bench", dependencies: [
             "CBench", "CChecksum", "Dataplane", "EBPF", "Wire", "DPDK",

@@ -17,7 +17,7 @@ enum { LOG_BYTES = 4 << 20, MESSAGES_BYTES = 8192 };
 
 struct apus_object {
     struct bpf_object *object;
-    struct bpf_program *program;
+    struct bpf_program **programs;
     enum apus_stage stage;
     int error;
     char *log;
@@ -41,8 +41,19 @@ static int capture(enum libbpf_print_level level, const char *format, va_list ar
 
 static void install_capture(void) { previous = libbpf_set_print(capture); }
 
-static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name, const char *program,
-                          _Bool frags)
+// libbpf knows only a few spellings of XDP sections; "xdp/name" is not one of them.
+static void prepare(struct bpf_program *program, const struct apus_program_request *request)
+{
+    static const enum bpf_attach_type places[] = { BPF_XDP, BPF_XDP_DEVMAP, BPF_XDP_CPUMAP };
+    bpf_program__set_type(program, BPF_PROG_TYPE_XDP);
+    bpf_program__set_expected_attach_type(program, places[request->place]);
+    if (request->frags)
+        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
+    bpf_program__set_autoload(program, 1);
+}
+
+static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name,
+                          const struct apus_program_request *requests, size_t count)
 {
     LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name);
     o->stage = APUS_STAGE_OPEN;
@@ -52,32 +63,32 @@ static void open_and_load(struct apus_object *o, const void *bytes, size_t size,
         return;
     }
     o->stage = APUS_STAGE_FIND;
-    o->program = bpf_object__find_program_by_name(o->object, program);
-    if (!o->program) {
-        o->error = -ENOENT;
-        return;
-    }
     struct bpf_program *p;
     bpf_object__for_each_program(p, o->object)
-        bpf_program__set_autoload(p, p == o->program);
+        bpf_program__set_autoload(p, 0);
+    for (size_t i = 0; i < count; i++) {
+        o->programs[i] = bpf_object__find_program_by_name(o->object, requests[i].name);
+        if (!o->programs[i]) {
+            o->error = -ENOENT;
+            return;
+        }
+        prepare(o->programs[i], &requests[i]);
+    }
     // A map that asks to be pinned by name would be pinned, or a stranger's reused.
     struct bpf_map *m;
     bpf_object__for_each_map(m, o->object)
         bpf_map__set_pin_path(m, NULL);
-    // libbpf knows only a few spellings of XDP sections; "xdp/name" is not one of them.
-    bpf_program__set_type(o->program, BPF_PROG_TYPE_XDP);
-    bpf_program__set_expected_attach_type(o->program, BPF_XDP);
-    if (frags)
-        bpf_program__set_flags(o->program, bpf_program__flags(o->program) | BPF_F_XDP_HAS_FRAGS);
-    bpf_program__set_log_buf(o->program, o->log, LOG_BYTES);
+    // One log for all: the load ends with the first that is refused.
+    for (size_t i = 0; i < count; i++)
+        bpf_program__set_log_buf(o->programs[i], o->log, LOG_BYTES);
     o->stage = APUS_STAGE_LOAD;
     o->error = bpf_object__load(o->object);
     if (!o->error)
         o->stage = APUS_STAGE_DONE;
 }
 
-struct apus_object *apus_object_load(const void *bytes, size_t size, const char *object_name, const char *program,
-                                     _Bool frags)
+struct apus_object *apus_object_load(const void *bytes, size_t size, const char *object_name,
+                                     const struct apus_program_request *programs, size_t count)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install_capture);
@@ -85,12 +96,15 @@ struct apus_object *apus_object_load(const void *bytes, size_t size, const char 
     if (!o)
         return NULL;
     o->log = calloc(1, LOG_BYTES);
-    if (!o->log) {
+    o->programs = calloc(count, sizeof(*o->programs));
+    if (!o->log || !o->programs) {
+        free(o->programs);
+        free(o->log);
         free(o);
         return NULL;
     }
     current = o;
-    open_and_load(o, bytes, size, object_name, program, frags);
+    open_and_load(o, bytes, size, object_name, programs, count);
     current = NULL;
     return o;
 }
@@ -98,6 +112,7 @@ struct apus_object *apus_object_load(const void *bytes, size_t size, const char 
 void apus_object_close(struct apus_object *o)
 {
     bpf_object__close(o->object);
+    free(o->programs);
     free(o->log);
     free(o);
 }
@@ -106,12 +121,12 @@ enum apus_stage apus_object_stage(const struct apus_object *o) { return o->stage
 int apus_object_error(const struct apus_object *o) { return o->error; }
 const char *apus_object_verifier_log(const struct apus_object *o) { return o->log; }
 const char *apus_object_messages(const struct apus_object *o) { return o->messages; }
-int apus_object_program_fd(const struct apus_object *o) { return bpf_program__fd(o->program); }
+int apus_object_program_fd(const struct apus_object *o) { return bpf_program__fd(o->programs[0]); }
 
-const void *apus_object_instructions(const struct apus_object *o, size_t *count)
+const void *apus_object_instructions(const struct apus_object *o, size_t program, size_t *count)
 {
-    *count = bpf_program__insn_cnt(o->program);
-    return bpf_program__insns(o->program);
+    *count = bpf_program__insn_cnt(o->programs[program]);
+    return bpf_program__insns(o->programs[program]);
 }
 
 size_t apus_object_map_count(const struct apus_object *o)
@@ -137,6 +152,7 @@ struct apus_map_info apus_object_map(const struct apus_object *o, size_t index)
     };
 }
 
+int apus_map_take(int fd, const void *key, void *value) { return bpf_map_lookup_and_delete_elem(fd, key, value); }
 int apus_map_lookup(int fd, const void *key, void *value) { return bpf_map_lookup_elem(fd, key, value); }
 int apus_map_update(int fd, const void *key, const void *value, uint64_t flags) { return bpf_map_update_elem(fd, key, value, flags); }
 int apus_map_delete(int fd, const void *key) { return bpf_map_delete_elem(fd, key); }
@@ -159,9 +175,10 @@ int apus_program_load(const void *instructions, size_t count, char *log, uint32_
     return bpf_prog_load(BPF_PROG_TYPE_XDP, "apus_test", "GPL", instructions, count, &options);
 }
 
-int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries)
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags)
 {
-    return bpf_map_create(type, NULL, key_size, value_size, max_entries, NULL);
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+    return bpf_map_create(type, NULL, key_size, value_size, max_entries, &options);
 }
 
 void apus_close(int fd) { close(fd); }

@@ -42,12 +42,12 @@ import Wire
             counters.add(.receivedPackets, 1)
             counters.add(.receivedBytes, packet.length)
             guard packet.dataLength >= 14 else {
-                counters.dropped(.tooShort)
+                counters.dropped(.tooShort, packet)
                 continue
             }
             switch driver == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
             case .drop(let reason):
-                counters.dropped(reason)
+                counters.dropped(reason, packet)
             case .state(let state):
                 packet.state = state
                 if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
@@ -142,14 +142,14 @@ import Wire
     private func prepareForDevice(_ arrived: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
         let state = arrived.state
         guard state.isSuperframe || arrived.length <= lengthMax else {
-            counters.dropped(.tooLong)
+            counters.dropped(.tooLong, arrived)
             return nil
         }
         guard state.isPartial else {
             StateMapping.setTransmitFlags(arrived, Headers())
             guard isLinearOnly, !arrived.isLinear else { return arrived }
             guard let copy = memory.copy(arrived) else {
-                counters.dropped(.noMemory)
+                counters.dropped(.noMemory, arrived)
                 return nil
             }
             return copy
@@ -171,14 +171,14 @@ import Wire
     @_noLocks
     public func transmit(_ burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard unsafe apus_eth_is_open(shared) else {
-            counters.dropped(.transmitFull, burst.count)
+            counters.dropped(.transmitFull, burst)
             return burst.drop()
         }
         var totals = Totals(of: burst)
         let sent = send(&burst, counters)
         if burst.count > 0 {
             totals.subtract(Totals(of: burst))
-            counters.dropped(.transmitFull, burst.count)
+            counters.dropped(.transmitFull, burst)
             burst.drop()
         }
         counters.transmitted(packets: sent, bytes: totals.bytes, superframes: totals.superframes)

@@ -56,6 +56,14 @@ extension Packet {
         return false
     }
 
+    /// Another packet over the same bytes and in the same state: neither may be written to from here on, until the
+    /// other is gone. Nil where there is no memory.
+    @_noLocks
+    public func clone(_ memory: PacketAllocator) -> Packet? {
+        guard let mbuf = unsafe apus_mbuf_clone(mbuf, memory.mempool) else { return nil }
+        return unsafe Packet(taking: mbuf)
+    }
+
     /// The same packet with its first `count` bytes in one segment that nobody else holds; what follows stays
     /// shared. Whoever writes header bytes needs that: another holder of the bytes would see the writes.
     /// - Returns: nil, and the packet is freed, where there was no memory or the chain would be too long.

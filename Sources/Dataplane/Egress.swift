@@ -20,12 +20,12 @@ struct Egress {
         #endif
         // Cutting an ordinary packet is a router's work. 14 is the least a link layer takes.
         if packet.length &- 14 > slot.delivery.mtu, !state.isSuperframe, isTooLong(packet, slot.delivery.mtu) {
-            return slot.counters.dropped(.largerThanMTU)
+            return slot.counters.dropped(.largerThanMTU, packet)
         }
         switch state.kind {
         case .none, .bad:
             // Cutting one would hide whatever is wrong with it.
-            if state.isSuperframe, !Planted.breaks(.untrustedCut) { return slot.counters.dropped(.cannotSegment) }
+            if state.isSuperframe, !Planted.breaks(.untrustedCut) { return slot.counters.dropped(.cannotSegment, packet) }
         case .unnecessary:
             if slot.delivery.reseedsVerified, !slot.delivery.isFull { reseed(packet, slot.capabilities) }
         case .known, .opaque:
@@ -44,25 +44,25 @@ struct Egress {
         let state = arrived.state
         var packet = arrived
         if packet.dataLength < Self.headerBytes, !packet.isLinear {
-            guard let together = own(packet, first: max(Self.headerBytes, state.field &+ 2)) else {
-                return slot.counters.dropped(.noMemory)
-            }
+            guard let together = own(packet) else { return slot.counters.dropped(.noMemory) }
             packet = together
         }
         let headers = packet.headers()
         let isExpressible = Self.isExpressible(state, headers, slot.capabilities)
         if state.isSuperframe { return sendSuperframe(packet, headers, isExpressible: isExpressible, &slot) }
         guard isExpressible else {
-            guard let packet = own(packet, first: state.field &+ 2) else { return slot.counters.dropped(.noMemory) }
+            guard let packet = own(packet) else { return slot.counters.dropped(.noMemory) }
             Completion.complete(packet, .egress, checksums)
             return slot.append(packet, memory, checksums)
         }
         slot.append(packet, memory, checksums)
     }
 
+    /// The packet with its headers, and the field of its state, in a first segment nobody else holds.
     @_noLocks
-    private func own(_ packet: consuming Packet, first count: Int) -> Packet? {
-        packet.owned(first: count, count <= memory.smallBytes ? memory.small : memory.large)
+    private func own(_ packet: consuming Packet) -> Packet? {
+        let count = max(Self.headerBytes, packet.state.field &+ 2)
+        return packet.owned(first: count, count <= memory.smallBytes ? memory.small : memory.large)
     }
 
     @_noLocks
@@ -72,14 +72,14 @@ struct Egress {
         let isCut = !isExpressible || !slot.capabilities.takesSuperframe(state)
         guard state.kind == .known, headers.hasKnownChecksum, headers.l4 == Int(state.start),
               headers.payload <= packet.dataLength else {
-            return slot.counters.dropped(.cannotSegment)
+            return slot.counters.dropped(.cannotSegment, packet)
         }
         // Segments are made to fit the peer. TCP is a stream and may be cut anywhere, datagrams may not.
         let isFragments = state.segmentation == .udpFragment
         let room = slot.delivery.mtu &- ((isFragments ? headers.l4 : headers.payload) &- headers.l3)
         var size = Int(state.segmentSize)
         if size > room, !Planted.breaks(.longSegments) {
-            guard room >= 8, state.segmentation != .udpDatagrams else { return slot.counters.dropped(.largerThanMTU) }
+            guard room >= 8, state.segmentation != .udpDatagrams else { return slot.counters.dropped(.largerThanMTU, packet) }
             size = isFragments ? room & ~7 : room
             packet.state = state.superframe(state.segmentation, segmentSize: UInt16(truncatingIfNeeded: size),
                                             congestion: state.hasCongestionBit)
@@ -147,7 +147,7 @@ struct Egress {
     private func fragment(_ whole: consuming Packet, _ headers: Headers, size: Int, _ slot: inout PortSlot) {
         // An identification of its own would have to be drawn for IPv6; no sender of today asks for it.
         guard headers.network == .ipv4 else { return slot.counters.dropped(.cannotSegment) }
-        guard let packet = own(whole, first: headers.payload) else { return slot.counters.dropped(.noMemory) }
+        guard let packet = own(whole) else { return slot.counters.dropped(.noMemory) }
         Completion.complete(packet, .segment, checksums)
         let cut = Fragmentation(headers, size: size)
         for number in 0..<cut.count {

@@ -100,6 +100,7 @@ import Wire
         receive(number, receiver, now)
         let received = burst.count
         guard received > 0 else { return 0 }
+        unsafe slots[number].counters.capture?.received(burst)
         burstNumber &+= 1
         unsafe slots[number].freshen(burstNumber)
         for stage in unsafe slots[number].chain.indices { run(stage, of: number) }
@@ -125,13 +126,13 @@ import Wire
             case .tx:
                 unsafe egress.send(packet, by: &slots[port])
             case .drop:
-                unsafe slots[port].counters.dropped(.xdpDrop)
+                unsafe slots[port].counters.dropped(.xdpDrop, packet)
             case .redirect:
-                unsafe slots[port].counters.dropped(.xdpRedirect)
+                unsafe slots[port].counters.dropped(.xdpRedirect, packet)
             case .aborted:
-                unsafe slots[port].counters.dropped(.xdpAborted)
+                unsafe slots[port].counters.dropped(.xdpAborted, packet)
             case nil:
-                unsafe slots[port].counters.dropped(.xdpNotLinear)
+                unsafe slots[port].counters.dropped(.xdpNotLinear, packet)
             }
         }
         burst.truncate(to: kept)
@@ -144,7 +145,7 @@ import Wire
         if let member = unsafe slots[port].bridge { return bridge(member, from: port) }
         let destination = unsafe slots[port].destination
         if destination >= 0 { return wire(from: port, to: destination) }
-        unsafe slots[port].counters.dropped(.noDestination, burst.count)
+        unsafe slots[port].counters.dropped(.noDestination, burst)
         burst.drop()
     }
 }

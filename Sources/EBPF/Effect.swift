@@ -24,6 +24,26 @@ public struct ByteRange: Equatable, Sendable {
     }
 }
 
+/// Where `bpf_redirect` or `bpf_redirect_map` wants a packet; it counts if the verdict is `redirect`.
+public struct RedirectTarget: Equatable, Sendable {
+    /// The map's address, for `LoadedProgram.map(at:)`; 0: `index` is an interface's.
+    public var map: UInt64 = 0
+    /// Key in the map, or interface index.
+    public var index: UInt32 = 0
+    /// `BPF_F_BROADCAST`, `BPF_F_EXCLUDE_INGRESS`
+    public var flags: UInt64 = 0
+
+    @_noLocks
+    public init() {}
+
+    @_noLocks
+    public init(map: UInt64, index: UInt32, flags: UInt64) {
+        self.map = map
+        self.index = index
+        self.flags = flags
+    }
+}
+
 /// What one run did to its packet (checksum contract section 3). Positions are in bytes relative to the L3 header the
 /// packet arrived with; moving the packet inside its buffer does not change them.
 public struct Effect: Sendable {
@@ -41,6 +61,9 @@ public struct Effect: Sendable {
     public var moved = false
     /// The program looked at the checksum field. Always false until the analysis of issue 5.
     public var looked = false
+    public var redirect = RedirectTarget()
+    /// Sandbox: what the program was stopped for; its verdict is then `aborted`.
+    public var fault = Fault.none
 
     @_noLocks
     public init() {}

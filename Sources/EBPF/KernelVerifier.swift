@@ -1,10 +1,11 @@
 internal import CBPF
+internal import Glibc
 
 /// How a program's safety is established.
 public enum Verification: String, Sendable {
     /// The kernel's verifier proves exactly the instructions that will run.
     case kernel
-    /// No kernel: bounds checks and a budget for loops. Not there yet.
+    /// No kernel: every access is checked while the program runs, and how long it runs is bounded.
     case sandbox
 }
 
@@ -14,10 +15,21 @@ public enum Verification: String, Sendable {
     let handle: OpaquePointer
 
     /// Loads the object with only this program into the kernel.
-    static func load(_ linked: LinkedProgram, bytes: [UInt8]) throws(LoadError) -> KernelVerifier {
-        let isFragsAware = LoadedProgram.isFragsAware(section: linked.section)
+    static func load(_ programs: [LinkedProgram], bytes: [UInt8], asPlain: Bool = false) throws(LoadError) -> KernelVerifier {
+        let linked = programs[0]
+        if linked.object.hasLegacyMaps {
+            throw linked.error(.unsupported, at: nil, "declares maps in section maps, which libbpf stopped to read with version 1.0: the kernel cannot verify it, use verify = sandbox or declare them in SEC(\".maps\")")
+        }
+        var requests: [apus_program_request] = []
+        let names = programs.map { unsafe strdup($0.program.name) }
+        defer { for name in unsafe names { unsafe free(name) } }
+        for (program, name) in unsafe zip(programs, names) {
+            guard let name = unsafe name else { continue }
+            unsafe requests.append(apus_program_request(name: UnsafePointer(name), frags: LoadedProgram.isFragsAware(section: program.section),
+                                                        place: asPlain ? APUS_PLACE_DEVICE : LoadedProgram.place(section: program.section)))
+        }
         let opened = unsafe bytes.withUnsafeBytes { buffer in
-            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, linked.program.name, isFragsAware)
+            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, requests, requests.count)
         }
         guard let opened = unsafe opened else { throw linked.error(.refused, at: nil, "not enough memory to verify") }
         let verifier = unsafe KernelVerifier(handle: opened)
@@ -42,10 +54,14 @@ public enum Verification: String, Sendable {
     }
 
     /// Throws unless libbpf made the same instructions and the same maps of the object.
-    func compare(_ linked: LinkedProgram) throws(LoadError) {
-        let descriptors = try compareMaps(linked)
+    func compare(_ programs: [LinkedProgram]) throws(LoadError) {
+        let descriptors = try compareMaps(programs[0])
+        for (index, linked) in programs.enumerated() { try compare(linked, index, descriptors) }
+    }
+
+    private func compare(_ linked: LinkedProgram, _ index: Int, _ descriptors: [Int32]) throws(LoadError) {
         var count = 0
-        guard let raw = unsafe apus_object_instructions(handle, &count), count == linked.instructions.count else {
+        guard let raw = unsafe apus_object_instructions(handle, index, &count), count == linked.instructions.count else {
             throw linked.error(.mismatch, at: nil, "libbpf relocated it to \(count) instructions, Apus to \(linked.instructions.count)")
         }
         let bytes = unsafe Array(UnsafeRawBufferPointer(start: raw, count: count * 8))

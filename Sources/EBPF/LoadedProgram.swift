@@ -1,3 +1,5 @@
+internal import CBPF
+
 /// A verified program with its maps, ready to run. It outlives every `Interpreter` taken from it.
 @safe public final class LoadedProgram: @unchecked Sendable {     // nothing changes after init but the maps, which may
     public let name: String
@@ -10,44 +12,34 @@
     public let maps: [BPFMap]
     /// False only if no store, atomic or adjusting helper it contains can reach a packet.
     public let canWrite: Bool
-    private let code: UnsafeMutablePointer<DecodedInstruction>
+    /// No kernel verified it: every access is checked while it runs.
+    public let isSandboxed: Bool
+    private let body: ProgramBody
+    private let set: ProgramSet
     private let linked: LinkedProgram
 
-    init(_ linked: LinkedProgram) throws(LoadError) {
-        var (slots, references) = try Decoder.decode(linked)
-        var maps: [Int: BPFMap] = [:]
-        for reference in references where maps[reference.map] == nil {
-            guard linked.maps.indices.contains(reference.map), linked.maps[reference.map].obstacle == nil else {
-                throw linked.error(.malformed, at: reference.slot, "refers to map \(reference.map), which is not there")
-            }
-            guard let map = BPFMap(linked.maps[reference.map]) else {
-                throw linked.error(.unsupported, at: reference.slot, "not enough memory for map \(linked.maps[reference.map].name)")
-            }
-            maps[reference.map] = map
-        }
-        for reference in references {
-            guard let map = maps[reference.map] else { continue }
-            slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
-                ?? UInt64(UInt(bitPattern: map.storage))
-        }
+    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, _ slots: [DecodedInstruction], maps: Set<Int>) {
         name = linked.program.name
         section = linked.section
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
-        self.maps = maps.sorted { $0.key < $1.key }.map(\.value)
+        self.maps = maps.sorted().compactMap { set.maps[$0] }
         canWrite = WriteScan.canWrite(slots)
+        isSandboxed = set.isSandboxed
         self.linked = linked
-        unsafe code = .allocate(capacity: slots.count)
-        unsafe code.initialize(from: slots, count: slots.count)
+        self.body = body
+        self.set = set
     }
 
-    deinit { unsafe code.deallocate() }
-
-    /// Valid as long as this program lives: that is what the caller vouches for. Taking it does not retain the program,
-    /// which may be freed after its last use: keep it in a field, or in `withExtendedLifetime`.
-    @unsafe public var interpreter: Interpreter { unsafe Interpreter(program: UnsafePointer(code)) }
+    /// Valid as long as this program lives: that is what the caller vouches for.
+    @unsafe public var interpreter: Interpreter { unsafe Interpreter(image: UnsafePointer(body.image)) }
 
     public func map(named name: String) -> BPFMap? { maps.first { $0.name == name } }
+
+    /// The map whose address a `RedirectTarget` has.
+    public func map(at address: UInt64) -> BPFMap? {
+        set.maps.values.first { UInt64(UInt(bitPattern: unsafe $0.storage)) == address }
+    }
 
     /// Memory of all maps, fixed from the start.
     public var memoryBytes: Int { maps.reduce(0) { $0 + $1.memoryBytes } }
@@ -56,4 +48,22 @@
     public func source(of instruction: Int) -> SourceLine? { linked.source(instruction) }
 
     static func isFragsAware(section: String) -> Bool { section == "xdp.frags" || section.hasPrefix("xdp.frags/") }
+
+    /// By the name of its section, as libbpf has it.
+    static func place(section: String) -> apus_place {
+        switch section {
+        case "xdp/devmap", "xdp.frags/devmap", "xdp_devmap": APUS_PLACE_DEVICE_MAP
+        case "xdp/cpumap", "xdp.frags/cpumap", "xdp_cpumap": APUS_PLACE_CPU_MAP
+        default: APUS_PLACE_DEVICE
+        }
+    }
+
+    /// Puts this program into a program array. It and the array may belong to different objects.
+    public func enter(_ array: BPFMap, at index: UInt32) throws(MapError) {
+        guard array.definition.type == MapType.programs else { throw .invalid }
+        let isOfSameObject = set.maps.values.contains { $0 === array }
+        if !isOfSameObject { array.held.keep(self) }
+        let key = (0..<4).map { UInt8(truncatingIfNeeded: index >> (8 * $0)) }
+        try array.setObject(key, UInt64(UInt(bitPattern: unsafe body.image)), .any)
+    }
 }

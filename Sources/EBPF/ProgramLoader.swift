@@ -4,14 +4,27 @@ internal import Foundation
 public enum ProgramLoader {
     /// - Parameter program: which one, where the object has several.
     public static func load(object path: String, program name: String?, verify: Verification) throws(LoadError) -> LoadedProgram {
-        guard verify == .kernel else {
-            throw LoadError(.unavailable, object: path, program: name, "verify = sandbox does not exist yet: use verify = kernel")
-        }
         let (linked, bytes) = try link(object: path, program: name)
+        let needed = try programs(neededBy: linked)
         // What the engine cannot run it says itself, before the kernel is asked.
-        _ = try Decoder.decode(linked)
-        try KernelVerifier.load(linked, bytes: bytes).compare(linked)
-        return try LoadedProgram(linked)
+        for linked in needed { _ = try Decoder.decode(linked) }
+        if verify == .kernel { try KernelVerifier.load(needed, bytes: bytes).compare(needed) }
+        let set = ProgramSet(linked.object, isSandboxed: verify == .sandbox)
+        return try set.load(needed)
+    }
+
+    /// The program, and those that static contents of the object's program arrays name.
+    static func programs(neededBy linked: LinkedProgram) throws(LoadError) -> [LinkedProgram] {
+        var programs = [linked]
+        for map in linked.maps where map.type == MapType.programs {
+            for (place, name) in map.initial.sorted(by: { $0.key < $1.key }) where !programs.contains(where: { $0.program.name == name }) {
+                guard let function = linked.object.programs.first(where: { $0.name == name }) else {
+                    throw linked.error(.malformed, at: nil, "map \(map.name): initial value \(place) is \(name), which is no XDP program")
+                }
+                programs.append(try Linker.link(function, of: linked.object))
+            }
+        }
+        return programs
     }
 
     /// The unverified program, and the bytes it was read from: the file is read once, so that what is verified is
@@ -44,10 +57,6 @@ public enum ProgramLoader {
                 throw LoadError(.noSuchProgram, object: object.name, "has several programs, name one of them: \(names)")
             }
             chosen = first
-        }
-        let section = object.sections[chosen.section].name
-        if section.hasSuffix("/devmap") || section.hasSuffix("/cpumap") {
-            throw LoadError(.unsupported, object: object.name, program: chosen.name, "section \(section): programs of device and CPU maps are not supported yet")
         }
         return chosen
     }

@@ -81,6 +81,12 @@ struct WriteScan {
             guard let r0 = returns[target] else { return false }
             state = afterCall(state, r0)
         case .adjustHead, .adjustTail: return true
+        case .helper, .tailCall, .loop, .forEach: return helper(i, &state, at, function)
+        case .functionAddress:
+            // Whatever a callback is given, it may be anything.
+            flow(WriteScan.everything, to: target, in: target)
+            state = WriteScan.set(state, d, 0)
+            next += 1
         case .mapLookup, .mapUpdate, .mapDelete, .ktime, .random, .processor, .csumDiff, .adjustMeta, .bufferLength: state = afterCall(state, 0)
         case .store8, .store16, .store32, .store64, .add32Atomic, .or32Atomic, .and32Atomic, .xor32Atomic, .fetchAdd32, .fetchOr32,
              .fetchAnd32, .fetchXor32, .exchange32, .compareExchange32, .add64Atomic, .or64Atomic, .and64Atomic, .xor64Atomic,
@@ -98,6 +104,24 @@ struct WriteScan {
         default: state = WriteScan.set(state, d, base | source)     // the rest of the arithmetic
         }
         flow(state, to: next, in: function)
+        return false
+    }
+
+    /// A callback's registers, and those of a program that anything may have called.
+    private static var everything: State { (1...5).reduce(Bits.stack << 40) { WriteScan.set($0, $1, Bits.all) } }
+
+    /// Helpers that may write to the packet, and what the others leave in r0.
+    private mutating func helper(_ i: DecodedInstruction, _ state: inout State, _ at: Int, _ function: Int) -> Bool {
+        // The program called is another one: it must be asked for itself, and this one cannot know which it is.
+        if i.operation == .tailCall { return true }
+        switch Helper(rawValue: UInt16(truncatingIfNeeded: i.immediate)) {
+        case .storeBytes: return true
+        // They fill memory they are given.
+        case .mapPop, .mapPeek, .snprintf, .stringToLong, .stringToUnsigned, .checkMTU, .loadBytes:
+            if (1...5).contains(where: { WriteScan.get(state, $0) & Bits.packet != 0 }) { return true }
+        default: break
+        }
+        flow(afterCall(state, 0), to: at + 1, in: function)
         return false
     }
 

@@ -16,7 +16,7 @@ public enum Planted: UInt8, CaseIterable, Sendable {
     public static func breaks(_ rule: Planted) -> Bool { apus_planted_rule_now() == Int32(rule.rawValue) }
 
     /// Tests alone.
-    public static func plant(_ rule: Planted?) { unsafe apus_planted_rule = rule.map { Int32($0.rawValue) } ?? -1 }
+    public static func plant(_ rule: Planted?) { apus_planted_rule_set(rule.map { Int32($0.rawValue) } ?? -1) }
     #else
     @inlinable @inline(__always) @_noLocks
     public static func breaks(_ rule: Planted) -> Bool { false }

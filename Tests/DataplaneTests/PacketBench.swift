@@ -41,6 +41,18 @@ final class PacketBench: @unchecked Sendable {
         return packet
     }
 
+    /// The same with a segment for each stretch between two of `splits`, which ascend.
+    func packet(_ bytes: [UInt8], _ state: ChecksumState, splits: [Int]) -> Packet {
+        let first = splits.first ?? bytes.count
+        let packet = packet(Array(bytes.prefix(first)), state)
+        for (index, from) in splits.enumerated() {
+            let to = index + 1 < splits.count ? splits[index + 1] : bytes.count
+            let isChained = packet.chain(self.packet(Array(bytes[from..<to]), .none))
+            #expect(isChained)
+        }
+        return packet
+    }
+
     var missing: Int { small.missing + large.missing }
     static var cyclesPerSecond: UInt64 { apus_cycles_per_second() }
 }

@@ -122,7 +122,7 @@ import Testing
     /// Nothing but growing: the exposed bytes alone, up to the old start.
     @Test func exposedBytesAreWritten() throws {
         let code = [Asm.mov(6, 1), Asm.mov(2, imm: -18), Asm.call(44), Asm.mov(0, imm: 2), Asm.exit]
-        let effect = (Bench().run(try LoadedProgram(code), [UInt8](repeating: 1, count: 60))).effect
+        let effect = (Bench().run(try LoadedProgram.bare(code), [UInt8](repeating: 1, count: 60))).effect
         #expect(effect.writtenBelowL3 == ByteRange(-32, -14) && effect.writtenFromL3.isEmpty && effect.headDelta == -18)
     }
 
@@ -182,14 +182,14 @@ import Testing
     /// Stores across the L3 header belong to both sides; the hull grows to the byte.
     @Test func straddlingStore() throws {
         let code = [Asm.load(Asm.word, 6, 1, 0), Asm.store(Asm.word, 6, 12, imm: 0), Asm.mov(0, imm: 2), Asm.exit]
-        let program = try LoadedProgram(code)
+        let program = try LoadedProgram.bare(code)
         let effect = (Bench().run(program, [UInt8](repeating: 1, count: 60))).effect
         #expect(effect.writtenBelowL3 == ByteRange(-2, 0))
         #expect(effect.writtenFromL3 == ByteRange(0, 2))
         // Atomics count as stores; a store to the stack or to metadata does not.
-        let atomic = try LoadedProgram([Asm.load(Asm.word, 6, 1, 0), Asm.mov(2, imm: 1), Asm.atomic(true, 1, 6, 32, 2), Asm.mov(0, imm: 2), Asm.exit])
+        let atomic = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 0), Asm.mov(2, imm: 1), Asm.atomic(true, 1, 6, 32, 2), Asm.mov(0, imm: 2), Asm.exit])
         #expect((Bench().run(atomic, [UInt8](repeating: 1, count: 60))).effect.writtenFromL3 == ByteRange(18, 26))
-        let elsewhere = try LoadedProgram([Asm.load(Asm.word, 6, 1, 8), Asm.store(Asm.word, 6, 0, imm: 0), Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(0, imm: 2), Asm.exit])
+        let elsewhere = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 8), Asm.store(Asm.word, 6, 0, imm: 0), Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(0, imm: 2), Asm.exit])
         let run = Bench(metadata: 4).run(elsewhere, [UInt8](repeating: 1, count: 60))
         #expect(!run.effect.wrote)
         #expect(Array(run.buffer[252..<256]) == [0, 0, 0, 0])

@@ -107,7 +107,7 @@ import Testing
     @Test(arguments: vectors) func vector(_ vector: Vector) throws {
         let code = Asm.harness(vector.body)
         let packet = Asm.words([vector.a, vector.b, 0, 0, 0, 0, 0, 0])
-        let program = try LoadedProgram(code)
+        let program = try LoadedProgram.bare(code)
         let ours = Bench().run(program, packet)
         #expect(ours.effect.verdict == .pass)
         #expect(Asm.word(ours.bytes, 2) == vector.r3)
@@ -127,7 +127,7 @@ import Testing
         ]
         for (kind, wide, narrow) in conditions {
             for (is64, opcode) in [(true, kind << 4 | 0x0d), (false, kind << 4 | 0x0e)] {
-                let program = try LoadedProgram(Asm.harness([Asm.mov(5, imm: 1), I(opcode: opcode, destination: 3, source: 4, offset: 1), Asm.mov(5, imm: 2)]))
+                let program = try LoadedProgram.bare(Asm.harness([Asm.mov(5, imm: 1), I(opcode: opcode, destination: 3, source: 4, offset: 1), Asm.mov(5, imm: 2)]))
                 for a in InstructionTests.corners {
                     for b in InstructionTests.corners {
                         let run = Bench(bufferSize: 400).run(program, Asm.words([a, b, 0, 0, 0, 0, 0, 0]))
@@ -216,7 +216,7 @@ import Testing
                 Issue.record("the kernel refuses \(form)")
                 continue
             }
-            let program = try LoadedProgram(code)
+            let program = try LoadedProgram.bare(code)
             for a in InstructionTests.corners {
                 for b in form.description.contains("K") ? [1] : InstructionTests.corners {
                     let packet = Asm.words([a, b, 0, 0, 0, 0, 0, 0])
@@ -237,32 +237,32 @@ import Testing
              Asm.store(Asm.double, 10, -512, 1), Asm.mov(0, imm: 0), I(opcode: 0x15, destination: 1, offset: 4), Asm.alu(0x07, 1, imm: -1),
              Asm.callLocal(-5), Asm.load(Asm.double, 1, 10, -512), Asm.alu(0x0f, 0, 1), Asm.exit]
         }
-        let seven = try LoadedProgram(nested(6))
+        let seven = try LoadedProgram.bare(nested(6))
         #expect((Bench().run(seven, [UInt8](repeating: 0, count: 64))).r0 == 21)
-        let eight = try LoadedProgram(nested(7))
+        let eight = try LoadedProgram.bare(nested(7))
         let run = Bench().run(eight, [UInt8](repeating: 0, count: 64))
         #expect(run.effect.verdict == .aborted)
     }
 
     @Test func contextFields() throws {
         for (offset, expected): (Int16, UInt64) in [(12, 7), (16, 3), (20, 0)] {
-            let program = try LoadedProgram([Asm.load(Asm.word, 0, 1, offset), Asm.exit])
+            let program = try LoadedProgram.bare([Asm.load(Asm.word, 0, 1, offset), Asm.exit])
             #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).r0 == expected)
         }
         // data_end - data, and data - data_meta.
-        let length = try LoadedProgram([Asm.load(Asm.word, 0, 1, 4), Asm.load(Asm.word, 2, 1, 0), Asm.alu(0x1f, 0, 2), Asm.exit])
+        let length = try LoadedProgram.bare([Asm.load(Asm.word, 0, 1, 4), Asm.load(Asm.word, 2, 1, 0), Asm.alu(0x1f, 0, 2), Asm.exit])
         #expect((Bench().run(length, [UInt8](repeating: 0, count: 77))).r0 == 77)
-        let meta = try LoadedProgram([Asm.load(Asm.word, 0, 1, 0), Asm.load(Asm.word, 2, 1, 8), Asm.alu(0x1f, 0, 2), Asm.exit])
+        let meta = try LoadedProgram.bare([Asm.load(Asm.word, 0, 1, 0), Asm.load(Asm.word, 2, 1, 8), Asm.alu(0x1f, 0, 2), Asm.exit])
         #expect((Bench(metadata: 12).run(meta, [UInt8](repeating: 0, count: 77))).r0 == 12)
     }
 
     @Test func verdicts() throws {
         for (value, verdict): (Int32, XDPVerdict) in [(0, .aborted), (1, .drop), (2, .pass), (3, .tx), (4, .redirect), (5, .aborted), (-1, .aborted)] {
-            let program = try LoadedProgram([Asm.mov(0, imm: value), Asm.exit])
+            let program = try LoadedProgram.bare([Asm.mov(0, imm: value), Asm.exit])
             #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).effect.verdict == verdict)
         }
         // The upper half of r0 is not part of the answer.
-        let program = try LoadedProgram(Asm.load64(0, 0x1_0000_0002) + [Asm.exit])
+        let program = try LoadedProgram.bare(Asm.load64(0, 0x1_0000_0002) + [Asm.exit])
         #expect((Bench().run(program, [UInt8](repeating: 0, count: 20))).effect.verdict == .pass)
     }
 
@@ -279,7 +279,7 @@ import Testing
         (I(opcode: 0x18), "64-bit load is cut off"),
     ])
     func refusals(_ instruction: Instruction, _ message: String) throws {
-        let error = #expect(throws: LoadError.self) { try LoadedProgram([instruction, Asm.exit]) }
+        let error = #expect(throws: LoadError.self) { try LoadedProgram.bare([instruction, Asm.exit]) }
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
         #expect(error?.instruction == 0)
     }

@@ -30,7 +30,7 @@ import Testing
     @Test(arguments: [1, 3, 4, 7, 12, 16, 33], [1, 8, 20]) func hashEqualsTheKernel(_ keySize: Int, _ valueSize: Int) throws {
         let entries = 9
         let map = try map(MapTests.definition(1, key: keySize, value: valueSize, entries: entries))
-        let fd = apus_map_create(1, UInt32(keySize), UInt32(valueSize), UInt32(entries))
+        let fd = apus_map_create(1, UInt32(keySize), UInt32(valueSize), UInt32(entries), 0)
         try #require(fd >= 0)
         defer { apus_close(fd) }
         var random = SplitMix(UInt64(keySize * 100 + valueSize))
@@ -65,7 +65,7 @@ import Testing
 
     @Test func arrayEqualsTheKernel() throws {
         let map = try map(MapTests.definition(2, value: 5, entries: 6))
-        let fd = apus_map_create(2, 4, 5, 6)
+        let fd = apus_map_create(2, 4, 5, 6, 0)
         try #require(fd >= 0)
         defer { apus_close(fd) }
         var random = SplitMix(9)

@@ -66,8 +66,6 @@ import Testing
         #expect(unnamed?.message == "has several programs, name one of them: one, two, three")
         let wrong = #expect(throws: LoadError.self) { try ProgramLoader.load(object: path, program: "four", verify: .kernel) }
         #expect(wrong?.description == "\(path): program four: is not in the object, which has one, two, three")
-        let sandbox = #expect(throws: LoadError.self) { try ProgramLoader.load(object: path, program: "one", verify: .sandbox) }
-        #expect(sandbox?.kind == .unavailable)
     }
 
     /// Instruction set versions 1 to 4 of the same program, on the same packets, with the kernel.

@@ -21,9 +21,19 @@ struct apus_map_info {
     _Bool internal;             // a data section, not declared in .maps
 };
 
-// Returns NULL only when memory is short. Errors are read from the handle; close it in every case.
+// Where a program is meant to run: on a device, or behind a redirect as an entry of a device or CPU map.
+enum apus_place { APUS_PLACE_DEVICE, APUS_PLACE_DEVICE_MAP, APUS_PLACE_CPU_MAP };
+
+struct apus_program_request {
+    const char *_Nonnull name;
+    _Bool frags;
+    enum apus_place place;
+};
+
+// Loads these programs of the object, at least one, and no other. Returns NULL only when memory is short. Errors are
+// read from the handle; close it in every case.
 apus_object *_Nullable apus_object_load(const void *_Nonnull bytes, size_t size, const char *_Nonnull object_name,
-                                        const char *_Nonnull program, _Bool frags);
+                                        const struct apus_program_request *_Nonnull programs, size_t count);
 void apus_object_close(apus_object *_Nonnull object);
 
 enum apus_stage apus_object_stage(const apus_object *_Nonnull object);
@@ -31,15 +41,17 @@ int apus_object_error(const apus_object *_Nonnull object);                      
 const char *_Nonnull apus_object_verifier_log(const apus_object *_Nonnull object);  // empty unless the kernel refused
 const char *_Nonnull apus_object_messages(const apus_object *_Nonnull object);      // libbpf's warnings
 
-// The instructions as libbpf relocated and loaded them, 8 bytes each. Only after APUS_STAGE_DONE.
-const void *_Nullable apus_object_instructions(const apus_object *_Nonnull object, size_t *_Nonnull count);
+// The instructions of a program as libbpf relocated and loaded them, 8 bytes each. Only after APUS_STAGE_DONE.
+const void *_Nullable apus_object_instructions(const apus_object *_Nonnull object, size_t program, size_t *_Nonnull count);
+// Of the first program asked for.
 int apus_object_program_fd(const apus_object *_Nonnull object);
 size_t apus_object_map_count(const apus_object *_Nonnull object);
 struct apus_map_info apus_object_map(const apus_object *_Nonnull object, size_t index);
 
 // Kernel maps, for the tests' comparison. 0 or -errno.
-int apus_map_lookup(int fd, const void *_Nonnull key, void *_Nonnull value);
-int apus_map_update(int fd, const void *_Nonnull key, const void *_Nonnull value, uint64_t flags);
+int apus_map_take(int fd, const void *_Nullable key, void *_Nonnull value);
+int apus_map_lookup(int fd, const void *_Nullable key, void *_Nonnull value);
+int apus_map_update(int fd, const void *_Nullable key, const void *_Nonnull value, uint64_t flags);
 int apus_map_delete(int fd, const void *_Nonnull key);
 int apus_map_next_key(int fd, const void *_Nullable key, void *_Nonnull next);
 
@@ -48,5 +60,5 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
                   uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
 // Loads bare instructions as an XDP program without an object, for the tests. fd or -errno.
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
-int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries);
+int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);
 void apus_close(int fd);

@@ -27,8 +27,10 @@ APUS_INLINE uint64_t *_Nonnull apus_scratch_saved(struct apus_scratch *_Nonnull 
 APUS_INLINE uint64_t apus_scratch_context(struct apus_scratch *_Nonnull s) { return (uint64_t)s->context; }
 APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { return (uint64_t)s->frames[0]; }
 
-uint64_t apus_ktime_ns(void) APUS_HOT;      // CLOCK_MONOTONIC, as bpf_ktime_get_ns
+enum apus_clock { APUS_CLOCK_MONOTONIC, APUS_CLOCK_BOOT, APUS_CLOCK_COARSE, APUS_CLOCK_TAI };
+uint64_t apus_ktime_ns(enum apus_clock clock) APUS_HOT;
 uint32_t apus_cpu(void) APUS_HOT;
+uint32_t apus_possible_cpus(void);          // highest CPU number there can be, plus one
 uint32_t apus_random32(void) APUS_HOT;      // not for secrets
 
 // Host memory by address, any alignment. Swift's own loads call into the standard library in debug builds, where
@@ -57,6 +59,12 @@ APUS_INLINE _Bool apus_equal(const void *_Nonnull a, const void *_Nonnull b, siz
 // Chains of the hash map: readers follow links while one writer changes them.
 APUS_INLINE uint32_t apus_acquire32(const uint32_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 APUS_INLINE void apus_release32(uint32_t *_Nonnull p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+APUS_INLINE uint64_t apus_acquire64(const uint64_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+APUS_INLINE void apus_release64(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+APUS_INLINE uint8_t apus_relaxed8(const uint8_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+APUS_INLINE void apus_set_relaxed8(uint8_t *_Nonnull p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+APUS_INLINE void apus_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+APUS_INLINE _Bool apus_try_lock(uint32_t *_Nonnull p) { return __atomic_exchange_n(p, 1, __ATOMIC_ACQUIRE) == 0; }
 APUS_INLINE void apus_lock(uint32_t *_Nonnull p) { while (__atomic_exchange_n(p, 1, __ATOMIC_ACQUIRE)) APUS_PAUSE(); }
 APUS_INLINE void apus_unlock(uint32_t *_Nonnull p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE); }
 
@@ -83,3 +91,33 @@ APUS_INLINE uint64_t apus_atomic_cas64(uint64_t *_Nonnull p, uint64_t old, uint6
     __atomic_compare_exchange_n(p, &old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     return old;
 }
+
+// Memory of a ring buffer: `bytes` (whole pages) mapped twice in a row, so that no record is split. NULL: no memory.
+void *_Nullable apus_ring_map(size_t bytes);
+void apus_ring_unmap(void *_Nonnull at, size_t bytes);
+
+// bpf_trace_printk and its relatives: `format` with `count` values of 64 bits each. Writes at most `room` bytes with
+// the final zero, and returns what snprintf would, or -EINVAL for a conversion the kernel's helpers do not know.
+// Strings are read through `string`, which gives NULL where the program may not read.
+typedef const char *_Nullable (*apus_string_reader)(uint64_t address, const void *_Nullable of);
+long apus_format(char *_Nullable to, size_t room, const char *_Nonnull format, size_t format_size,
+                 const uint64_t *_Nonnull values, size_t count, apus_string_reader _Nonnull string,
+                 const void *_Nullable of) APUS_HOT;
+
+// The same as programs call it. `checked`: addresses of strings are not to be believed and print as empty.
+long apus_print(uint64_t format, size_t format_size, uint64_t values, size_t count, int checked) APUS_HOT;
+long apus_print_to(uint64_t to, size_t room, uint64_t format, size_t format_size, uint64_t values, size_t count,
+                   int checked) APUS_HOT;
+
+// Keyed hash of addresses, the TCP header's ports and a minute; two keys, made when first used.
+uint32_t apus_cookie_hash(uint64_t addresses, size_t size, uint64_t tcp, uint32_t minute, uint32_t key) APUS_HOT;
+
+// MTU of an interface by index, -1 if there is none: asked of the host, which knows ports the kernel does not.
+typedef long (*apus_mtu_hook)(uint32_t index);
+void apus_set_mtu_hook(apus_mtu_hook _Nullable hook);
+long apus_interface_mtu(uint32_t index) APUS_HOT;
+
+// What programs print: one ring for the process, lines cut at 511 bytes. Returns how many bytes were copied and
+// how many lines were lost since the last read.
+void apus_trace_line(const char *_Nonnull text, size_t size) APUS_HOT;
+size_t apus_trace_read(char *_Nonnull to, size_t room, uint64_t *_Nonnull lost);

@@ -72,6 +72,8 @@ uint32_t apus_crc32c_table(uint32_t crc, const void *bytes, size_t length);
 extern int apus_planted_rule;
 __attribute__((always_inline, swift_attr("@_noLocks")))
 static inline int apus_planted_rule_now(void) { return apus_planted_rule; }
+// Swift 6 takes the variable itself for shared mutable state.
+static inline void apus_planted_rule_set(int rule) { apus_planted_rule = rule; }
 #endif
 
 #pragma clang assume_nonnull end

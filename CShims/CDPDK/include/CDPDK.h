@@ -22,6 +22,7 @@
 #include <rte_net.h>
 #include <rte_prefetch.h>
 #include <rte_spinlock.h>
+#include <rte_telemetry.h>
 #include <rte_version.h>
 
 #pragma clang assume_nonnull begin

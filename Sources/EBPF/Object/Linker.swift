@@ -81,7 +81,7 @@ struct Linker {
             let instruction = function.instructions[index]
             if instruction.isLoadImmediate64 {
                 guard index + 1 < function.instructions.count else { throw linked.error(.malformed, at: at, "64-bit load is cut off") }
-                try relocateLoad(function, index, at)
+                try relocateLoad(function, index, at, depth)
                 index += 2
             } else {
                 if instruction.isCall { try relocateCall(function, index, at, depth) }
@@ -120,7 +120,7 @@ struct Linker {
         linked.instructions[at].immediate = Int32(start - at - 1)
     }
 
-    private mutating func relocateLoad(_ function: ObjectFile.Function, _ index: Int, _ at: Int) throws(LoadError) {
+    private mutating func relocateLoad(_ function: ObjectFile.Function, _ index: Int, _ at: Int, _ depth: Int) throws(LoadError) {
         guard let relocation = object.relocation(section: function.section, instruction: function.start + index) else {
             guard function.instructions[index].source == 0 else {
                 throw linked.error(.malformed, at: at, "refers to a map or function by a number that means nothing in a file")
@@ -135,9 +135,18 @@ struct Linker {
             throw linked.error(.unsupported, at: at, "external variable \(symbol.name) (.kconfig or ksym) is not supported yet")
         }
         if symbol.section < object.sections.count, object.sections[symbol.section].isExecutable {
-            throw linked.error(.unsupported, at: at, "address of function \(symbol.name) (a callback) is not supported yet")
+            let offset = Int64(clamping: symbol.value) + Int64(function.instructions[index].immediate)
+            guard offset >= 0, offset % 8 == 0, let callee = object.function(section: symbol.section, start: Int(offset / 8)) else {
+                throw linked.error(.malformed, at: at, "refers to the middle of a function")
+            }
+            let start = try append(callee, depth: depth + 1)
+            linked.instructions[at].source = PseudoSource.function
+            linked.instructions[at].immediate = Int32(start - at - 1)
+            linked.instructions[at + 1].immediate = 0
+            return
         }
-        let isDeclared = symbol.section < object.sections.count && object.sections[symbol.section].name == ".maps"
+        let sectionName = symbol.section < object.sections.count ? object.sections[symbol.section].name : ""
+        let isDeclared = sectionName == ".maps" || sectionName == "maps" || sectionName.hasPrefix("maps/")
         guard let map = object.maps.firstIndex(where: {
             $0.section == symbol.section && ($0.definition.isDataSection || $0.offset == symbol.value)
         }), object.maps[map].definition.isDataSection != isDeclared else {

@@ -62,6 +62,9 @@ struct ObjectFile {
         self.relocations = relocations
     }
 
+    /// Whether its maps are declared the way libbpf stopped to read with version 1.0.
+    var hasLegacyMaps: Bool { sections.contains { $0.name == "maps" || $0.name.hasPrefix("maps/") } }
+
     /// XDP entry programs: functions of a section whose name starts with `xdp`.
     var programs: [Function] { functions.filter { sections[$0.section].name.hasPrefix("xdp") } }
 

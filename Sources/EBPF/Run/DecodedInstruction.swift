@@ -19,6 +19,11 @@ enum Operation: UInt8 {
     case jeq64, jgt64, jge64, jset64, jne64, jsgt64, jsge64, jlt64, jle64, jslt64, jsle64
     case jeq32, jgt32, jge32, jset32, jne32, jsgt32, jsge32, jlt32, jle32, jslt32, jsle32
     case mapLookup, mapUpdate, mapDelete, ktime, random, processor, csumDiff, adjustHead, adjustTail, adjustMeta, bufferLength
+    /// Any other helper: `immediate` is its number, see `Helper`.
+    case helper
+    case tailCall, loop, forEach
+    /// Loads the place of a function, for helpers that call back: `offset` counts slots from the next one.
+    case functionAddress
 
     /// The helpers there are, by the kernel's number.
     static func helper(_ number: Int32) -> Operation? {
@@ -29,12 +34,15 @@ enum Operation: UInt8 {
         case 5: .ktime
         case 7: .random
         case 8: .processor
+        case 12: .tailCall
         case 28: .csumDiff
         case 44: .adjustHead
         case 54: .adjustMeta
         case 65: .adjustTail
+        case 164: .forEach
+        case 181: .loop
         case 188: .bufferLength
-        default: nil
+        default: UInt16(exactly: number).flatMap(Helper.init) == nil ? nil : .helper
         }
     }
 }

@@ -22,6 +22,9 @@ struct Decoder {
                 case 0: load.immediate = UInt64(UInt32(bitPattern: high)) << 32 | UInt64(UInt32(bitPattern: instruction.immediate))
                 case PseudoSource.mapFD: references.append(.init(slot: at, map: Int(instruction.immediate), valueOffset: nil))
                 case PseudoSource.mapValue: references.append(.init(slot: at, map: Int(instruction.immediate), valueOffset: Int(high)))
+                case PseudoSource.function:
+                    load.operation = .functionAddress
+                    load.offset = instruction.immediate
                 default: throw program.error(.unsupported, at: at, "64-bit load of kind \(instruction.source) is not supported")
                 }
                 decoded.append(load)
@@ -30,7 +33,7 @@ struct Decoder {
                 guard let helper = Operation.helper(instruction.immediate) else {
                     throw program.error(.unsupported, at: at, "helper \(KernelNames.helper(instruction.immediate)) is not supported yet")
                 }
-                decoded.append(DecodedInstruction(operation: helper))
+                decoded.append(DecodedInstruction(operation: helper, immediate: UInt64(UInt32(bitPattern: instruction.immediate))))
             } else if let known = decode(instruction) {
                 decoded.append(known)
             } else {
@@ -46,7 +49,7 @@ struct Decoder {
     private static func checkTargets(_ decoded: [DecodedInstruction], _ program: LinkedProgram) throws(LoadError) {
         for (at, instruction) in decoded.enumerated() {
             switch instruction.operation {
-            case .jump, .callLocal, .jeq64, .jgt64, .jge64, .jset64, .jne64, .jsgt64, .jsge64, .jlt64, .jle64, .jslt64, .jsle64,
+            case .jump, .callLocal, .functionAddress, .jeq64, .jgt64, .jge64, .jset64, .jne64, .jsgt64, .jsge64, .jlt64, .jle64, .jslt64, .jsle64,
                  .jeq32, .jgt32, .jge32, .jset32, .jne32, .jsgt32, .jsge32, .jlt32, .jle32, .jslt32, .jsle32:
                 let target = at + 1 + Int(instruction.offset)
                 guard decoded.indices.contains(target), decoded[target].operation != .invalid else {

@@ -5,29 +5,91 @@ internal import CBPF
 ///
 /// Trivial: it may be copied to any lcore and used by many at once, as long as its `LoadedProgram` lives.
 @safe public struct Interpreter: @unchecked Sendable {     // the program it points to never changes
-    let program: UnsafePointer<DecodedInstruction>
+    let image: UnsafePointer<ProgramImage>
 
-    /// Runs the program once. The code was verified: it ends, and touches what it may.
+    /// Runs the program once. Verified code ends and touches what it may; unverified code is watched.
     ///
     /// Reads and writes the packet; updates `context.data`, `dataEnd` and `dataMeta`.
     @_noLocks
     public func run(_ context: inout XDPContext) -> Effect {
+        var machine = unsafe Machine(image, context)
+        let ended = unsafe image.pointee.isSandboxed ? machine.walk(Checked.self, from: 0) : machine.walk(Trusted.self, from: 0)
+        if unsafe image.pointee.isSandboxed { machine.leave() }
+        let r0 = unsafe machine.registers[0]
+        let verdict = ended ? XDPVerdict(returned: UInt32(truncatingIfNeeded: r0)) : .aborted
+        return machine.packet.finished(&context, verdict, fault: ended ? .none : machine.fault)
+    }
+}
+
+/// Whether a machine checks what the program does. Two types instead of a flag: verified code then carries no checks.
+protocol Trust {
+    static var isChecked: Bool { get }
+}
+
+enum Trusted: Trust { static var isChecked: Bool { @_noLocks @inline(__always) get { false } } }
+enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) get { true } } }
+
+/// One run: registers, frames, the packet, and what limits them.
+struct Machine {
+    /// Changes with a tail call.
+    var image: UnsafePointer<ProgramImage>
+    let registers: UnsafeMutablePointer<UInt64>
+    let saved: UnsafeMutablePointer<UInt64>
+    let frames: UInt64
+    /// Stands for struct xdp_md, which has six 4-byte fields and no room for pointers: its memory is never read, a load
+    /// from its addresses is answered from `packet`.
+    let md: UInt64
+    var packet: Packet
+    let arrival: XDPContext
+    var depth = 0
+    var tailCalls: UInt32 = 0
+    /// Sandbox: instructions left, and the lock the program holds.
+    var budget = Machine.budgetMax
+    var heldLock: UInt64 = 0
+    var fault = Fault.none
+
+    /// The kernel's verifier follows a million instructions; a loop helper may run eight million times.
+    static var budgetMax: Int { @_noLocks @inline(__always) get { 1 << 22 } }
+    /// MAX_TAIL_CALL_CNT
+    static var tailCallsMax: UInt32 { @_noLocks @inline(__always) get { 33 } }
+
+    @_noLocks
+    init(_ image: UnsafePointer<ProgramImage>, _ context: XDPContext) {
         let scratch = unsafe apus_scratch()
-        let registers = unsafe apus_scratch_registers(scratch)
-        let saved = unsafe apus_scratch_saved(scratch)
-        let frames = unsafe apus_scratch_frames(scratch)
-        // Stands for struct xdp_md, which has six 4-byte fields and no room for pointers: its memory is never read,
-        // a load from its addresses is answered from `packet`.
-        let md = unsafe apus_scratch_context(scratch)
-        var packet = Packet(context)
+        unsafe self.image = unsafe image
+        unsafe registers = unsafe apus_scratch_registers(scratch)
+        unsafe saved = unsafe apus_scratch_saved(scratch)
+        frames = unsafe apus_scratch_frames(scratch)
+        md = unsafe apus_scratch_context(scratch)
+        packet = Packet(context)
+        arrival = context
+        // What an unverified program finds in a register it never wrote is nobody's address.
+        for r in 0..<10 { unsafe registers[r] = 0 }
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
-        var depth = 0
-        var pc = 0
+    }
+
+    @_noLocks @inline(__always)
+    mutating func fails(_ fault: Fault) -> Bool {
+        self.fault = fault
+        return false
+    }
+
+    /// Executes from slot `start` until the function entered there returns.
+    /// - Returns: false if the run is over, with the reason in `fault`; true with the answer in r0.
+    @inline(__always)
+    mutating func walk<T: Trust>(_: T.Type, from start: Int) -> Bool {
+        let base = depth
+        var code = unsafe image.pointee.code
+        var pc = start
 
         while true {
-            let i = unsafe program[pc]
+            if T.isChecked {
+                budget &-= 1
+                if budget < 0 { return fails(.budget) }
+            }
+            let i = unsafe code[pc]
             pc &+= 1
             let dst = Int(i.destination)
             unsafe registers[Int(DecodedInstruction.immediateRegister)] = i.immediate
@@ -89,38 +151,80 @@ internal import CBPF
             case .swap32: unsafe registers[dst] = UInt64(a32.byteSwapped)
             case .swap64: unsafe registers[dst] = a.byteSwapped
 
-            case .load8: unsafe registers[dst] = UInt64(Memory.load8(from))
-            case .load16: unsafe registers[dst] = UInt64(Memory.load16(from))
-            case .load32: unsafe registers[dst] = from &- md < 24 ? packet.field(from &- md, context) : UInt64(Memory.load32(from))
-            case .load64: unsafe registers[dst] = Memory.load64(from)
-            case .loadSigned8: unsafe registers[dst] = Arithmetic.extend8(UInt64(Memory.load8(from)))
-            case .loadSigned16: unsafe registers[dst] = Arithmetic.extend16(UInt64(Memory.load16(from)))
-            case .loadSigned32: unsafe registers[dst] = Arithmetic.extend32(UInt64(Memory.load32(from)))
-            case .store8: packet.willStore(to, 1); Memory.store8(to, b)
-            case .store16: packet.willStore(to, 2); Memory.store16(to, b)
-            case .store32: packet.willStore(to, 4); Memory.store32(to, b)
-            case .store64: packet.willStore(to, 8); Memory.store64(to, b)
+            case .load8:
+                guard mayRead(T.self, from, 1) else { return fails(.access) }
+                unsafe registers[dst] = UInt64(Memory.load8(from))
+            case .load16:
+                guard mayRead(T.self, from, 2) else { return fails(.access) }
+                unsafe registers[dst] = UInt64(Memory.load16(from))
+            case .load32:
+                if from &- md < 24 {
+                    unsafe registers[dst] = packet.field(from &- md, arrival)
+                } else {
+                    guard mayRead(T.self, from, 4) else { return fails(.access) }
+                    unsafe registers[dst] = UInt64(Memory.load32(from))
+                }
+            case .load64:
+                guard mayRead(T.self, from, 8) else { return fails(.access) }
+                unsafe registers[dst] = Memory.load64(from)
+            case .loadSigned8:
+                guard mayRead(T.self, from, 1) else { return fails(.access) }
+                unsafe registers[dst] = Arithmetic.extend8(UInt64(Memory.load8(from)))
+            case .loadSigned16:
+                guard mayRead(T.self, from, 2) else { return fails(.access) }
+                unsafe registers[dst] = Arithmetic.extend16(UInt64(Memory.load16(from)))
+            case .loadSigned32:
+                guard mayRead(T.self, from, 4) else { return fails(.access) }
+                unsafe registers[dst] = Arithmetic.extend32(UInt64(Memory.load32(from)))
+            case .store8:
+                guard willWrite(T.self, to, 1) else { return fails(.access) }
+                Memory.store8(to, b)
+            case .store16:
+                guard willWrite(T.self, to, 2) else { return fails(.access) }
+                Memory.store16(to, b)
+            case .store32:
+                guard willWrite(T.self, to, 4) else { return fails(.access) }
+                Memory.store32(to, b)
+            case .store64:
+                guard willWrite(T.self, to, 8) else { return fails(.access) }
+                Memory.store64(to, b)
 
-            case .add32Atomic: packet.willStore(to, 4); _ = unsafe apus_atomic_add32(Memory.word32(to), b32)
-            case .or32Atomic: packet.willStore(to, 4); _ = unsafe apus_atomic_or32(Memory.word32(to), b32)
-            case .and32Atomic: packet.willStore(to, 4); _ = unsafe apus_atomic_and32(Memory.word32(to), b32)
-            case .xor32Atomic: packet.willStore(to, 4); _ = unsafe apus_atomic_xor32(Memory.word32(to), b32)
-            case .add64Atomic: packet.willStore(to, 8); _ = unsafe apus_atomic_add64(Memory.word64(to), b)
-            case .or64Atomic: packet.willStore(to, 8); _ = unsafe apus_atomic_or64(Memory.word64(to), b)
-            case .and64Atomic: packet.willStore(to, 8); _ = unsafe apus_atomic_and64(Memory.word64(to), b)
-            case .xor64Atomic: packet.willStore(to, 8); _ = unsafe apus_atomic_xor64(Memory.word64(to), b)
+            case .add32Atomic:
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
+                _ = unsafe apus_atomic_add32(Memory.word32(to), b32)
+            case .or32Atomic:
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
+                _ = unsafe apus_atomic_or32(Memory.word32(to), b32)
+            case .and32Atomic:
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
+                _ = unsafe apus_atomic_and32(Memory.word32(to), b32)
+            case .xor32Atomic:
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
+                _ = unsafe apus_atomic_xor32(Memory.word32(to), b32)
+            case .add64Atomic:
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
+                _ = unsafe apus_atomic_add64(Memory.word64(to), b)
+            case .or64Atomic:
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
+                _ = unsafe apus_atomic_or64(Memory.word64(to), b)
+            case .and64Atomic:
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
+                _ = unsafe apus_atomic_and64(Memory.word64(to), b)
+            case .xor64Atomic:
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
+                _ = unsafe apus_atomic_xor64(Memory.word64(to), b)
             case .fetchAdd32, .fetchOr32, .fetchAnd32, .fetchXor32, .exchange32:
-                packet.willStore(to, 4)
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
                 unsafe registers[Int(i.source)] = UInt64(Arithmetic.fetch(i.operation, unsafe Memory.word32(to), b32))
             case .fetchAdd64, .fetchOr64, .fetchAnd64, .fetchXor64, .exchange64:
-                packet.willStore(to, 8)
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
                 unsafe registers[Int(i.source)] = Arithmetic.fetch(i.operation, unsafe Memory.word64(to), b)
             case .compareExchange32:
-                packet.willStore(to, 4)
+                guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
                 let old = UInt32(truncatingIfNeeded: unsafe registers[0])
                 unsafe registers[0] = UInt64(apus_atomic_cas32(Memory.word32(to), old, b32))
             case .compareExchange64:
-                packet.willStore(to, 8)
+                guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
                 unsafe registers[0] = apus_atomic_cas64(Memory.word64(to), registers[0], b)
 
             case .jump: pc &+= Int(i.offset)
@@ -148,43 +252,97 @@ internal import CBPF
             case .jsle32: if Int32(bitPattern: a32) <= Int32(bitPattern: b32) { pc &+= Int(i.offset) }
 
             case .callLocal:
-                // The verifier bounds the depth; a limit here costs nothing.
-                guard depth &+ 1 < Int(APUS_FRAMES_MAX) else { return packet.finished(&context, .aborted) }
-                let slot = unsafe saved + depth &* 8
-                for r in 0..<5 { unsafe slot[r] = registers[r &+ 6] }       // r6 to r9, and r10
-                unsafe slot[5] = UInt64(pc)
-                depth &+= 1
-                let frame = frames &+ UInt64(depth) &* UInt64(APUS_FRAME_BYTES)
-                unsafe apus_zero(Memory.pointer(frame), Int(APUS_FRAME_BYTES))
-                unsafe registers[10] = frame &+ UInt64(APUS_FRAME_BYTES)
+                guard enter(returningTo: pc) else { return fails(.depth) }
                 pc &+= Int(i.offset)
             case .exit:
-                if depth == 0 {
-                    return packet.finished(&context, XDPVerdict(returned: UInt32(truncatingIfNeeded: unsafe registers[0])))
-                }
-                depth &-= 1
-                let slot = unsafe saved + depth &* 8
-                for r in 0..<5 { unsafe registers[r &+ 6] = slot[r] }
-                pc = Int(unsafe slot[5])
+                if depth == base { return true }
+                pc = leaveFrame()
+                unsafe code = unsafe image.pointee.code
+            case .functionAddress:
+                unsafe registers[dst] = UInt64(UInt(bitPattern: pc &+ Int(i.offset)))
+                pc &+= 1
 
-            case .mapLookup: unsafe registers[0] = Helpers.map(registers[1]).pointee.lookup(registers[2])
-            case .mapUpdate:
-                let result = unsafe Helpers.map(registers[1]).pointee.update(registers[2], registers[3], flags: registers[4])
-                unsafe registers[0] = UInt64(bitPattern: result)
-            case .mapDelete: unsafe registers[0] = UInt64(bitPattern: Helpers.map(registers[1]).pointee.delete(registers[2]))
+            case .tailCall:
+                switch unsafe tailCall(T.self) {
+                case .none: return fails(.access)
+                case .some(false): unsafe registers[0] = UInt64(bitPattern: -ErrorNumber.noEntry)
+                case .some(true):
+                    // The new program runs in this function's frame.
+                    unsafe code = unsafe image.pointee.code
+                    pc = 0
+                }
+            case .mapLookup:
+                guard let map = unsafe map(T.self, registers[1]), unsafe mayRead(T.self, registers[2], map.pointee.keySize) else { return fails(.access) }
+                unsafe registers[0] = map.pointee.lookup(registers[2])
+            case .ktime: unsafe registers[0] = apus_ktime_ns(APUS_CLOCK_MONOTONIC)
+            case .random: unsafe registers[0] = UInt64(apus_random32())
+            case .processor: unsafe registers[0] = UInt64(apus_cpu())
+            case .bufferLength: unsafe registers[0] = packet.end &- packet.data &+ UInt64(arrival.bytesBehind)
             case .csumDiff:
+                guard unsafe mayRead(T.self, registers[1], Int(registers[2] & 0xffff_ffff)),
+                      unsafe mayRead(T.self, registers[3], Int(registers[4] & 0xffff_ffff)) else { return fails(.access) }
                 let result = unsafe Helpers.csumDiff(registers[1], registers[2], registers[3], registers[4], registers[5])
                 unsafe registers[0] = UInt64(bitPattern: result)
             case .adjustHead: unsafe registers[0] = UInt64(bitPattern: packet.adjustHead(registers[2]))
             case .adjustTail: unsafe registers[0] = UInt64(bitPattern: packet.adjustTail(registers[2]))
             case .adjustMeta: unsafe registers[0] = UInt64(bitPattern: packet.adjustMeta(registers[2]))
-            case .bufferLength: unsafe registers[0] = packet.end &- packet.data &+ UInt64(context.bytesBehind)
-            case .ktime: unsafe registers[0] = apus_ktime_ns()
-            case .random: unsafe registers[0] = UInt64(apus_random32())
-            case .processor: unsafe registers[0] = UInt64(apus_cpu())
+            case .mapUpdate, .mapDelete, .helper:
+                let number = i.operation == .mapUpdate ? Helper.mapUpdate : i.operation == .mapDelete ? .mapDelete
+                    : Helper(rawValue: UInt16(truncatingIfNeeded: i.immediate))
+                guard let number, call(T.self, number) else { return fails(fault == .none ? .access : fault) }
+            case .loop:
+                guard runLoop(T.self) else { return fails(fault == .none ? .access : fault) }
+            case .forEach:
+                guard runForEach(T.self) else { return fails(fault == .none ? .access : fault) }
 
-            case .invalid: return packet.finished(&context, .aborted)
+            case .invalid: return fails(.instruction)
             }
         }
+    }
+
+    // MARK: Frames
+
+    /// Room for a 4-byte key beside the registers saved at this depth, where a nested walk does not reach.
+    var keyPlace: UInt64 { @_noLocks @inline(__always) get { UInt64(UInt(bitPattern: unsafe saved + (depth &* 8 &+ 7))) } }
+
+    /// Saves what a callee must keep and gives it a frame of its own.
+    @_noLocks @inline(__always)
+    mutating func enter(returningTo pc: Int) -> Bool {
+        // The verifier bounds the depth; a limit here costs nothing.
+        guard depth &+ 1 < Int(APUS_FRAMES_MAX) else { return false }
+        let slot = unsafe saved + depth &* 8
+        for r in 0..<5 { unsafe slot[r] = registers[r &+ 6] }       // r6 to r9, and r10
+        unsafe slot[5] = UInt64(UInt(bitPattern: pc))
+        unsafe slot[6] = UInt64(UInt(bitPattern: image))     // a tail call in a subprogram returns to the caller's code
+        depth &+= 1
+        let frame = frames &+ UInt64(depth) &* UInt64(APUS_FRAME_BYTES)
+        unsafe apus_zero(Memory.pointer(frame), Int(APUS_FRAME_BYTES))
+        unsafe registers[10] = frame &+ UInt64(APUS_FRAME_BYTES)
+        return true
+    }
+
+    /// - Returns: where the caller goes on.
+    @_noLocks @inline(__always)
+    mutating func leaveFrame() -> Int {
+        depth &-= 1
+        let slot = unsafe saved + depth &* 8
+        for r in 0..<5 { unsafe registers[r &+ 6] = slot[r] }
+        unsafe image = UnsafePointer(Memory.pointer(slot[6]).assumingMemoryBound(to: ProgramImage.self))
+        return Int(bitPattern: UInt(unsafe slot[5]))
+    }
+
+    /// `bpf_tail_call`: true if it happens, false if there is no such program or were too many, nil for no program array.
+    @inline(__always)
+    private mutating func tailCall<T: Trust>(_: T.Type) -> Bool? {
+        guard let map = unsafe map(T.self, registers[2]), unsafe map.pointee.kind == .programs else { return nil }
+        let index = UInt32(truncatingIfNeeded: unsafe registers[3])
+        guard unsafe index < map.pointee.maxEntries, tailCalls < Machine.tailCallsMax else { return false }
+        let slot = unsafe map.pointee.table &+ UInt64(index) &* UInt64(map.pointee.stride)
+        let target = unsafe apus_acquire64(Memory.word64(slot))
+        guard target != 0 else { return false }
+        tailCalls &+= 1
+        unsafe image = UnsafePointer(Memory.pointer(target).assumingMemoryBound(to: ProgramImage.self))
+        unsafe registers[1] = md
+        return true
     }
 }

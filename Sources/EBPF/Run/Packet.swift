@@ -133,13 +133,14 @@ struct Packet {
 
     /// The run is over: writes the ends back and says what happened in total.
     @_noLocks @inline(__always)
-    mutating func finished(_ context: inout XDPContext, _ verdict: XDPVerdict) -> Effect {
+    mutating func finished(_ context: inout XDPContext, _ verdict: XDPVerdict, fault: Fault = .none) -> Effect {
         unsafe context.data = Memory.pointer(data)
         unsafe context.dataEnd = Memory.pointer(end)
         unsafe context.dataMeta = Memory.pointer(meta)
         effect.headDelta = Int32(truncatingIfNeeded: data &- arrivalData)
         effect.tailDelta = Int32(truncatingIfNeeded: end &- arrivalEnd)
         effect.verdict = verdict
+        effect.fault = fault
         return effect
     }
 }

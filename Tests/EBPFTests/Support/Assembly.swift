@@ -49,9 +49,10 @@ enum Asm {
 }
 
 extension LoadedProgram {
-    /// Unverified: only for code known to be good.
-    convenience init(_ instructions: [Instruction], maps: [MapDefinition] = []) throws(LoadError) {
-        try self.init(LinkedProgram(name: "bare", instructions: instructions, maps: maps))
+    /// Unverified: only for code known to be good, unless it is `sandboxed`.
+    static func bare(_ instructions: [Instruction], maps: [MapDefinition] = [], sandboxed: Bool = false) throws(LoadError) -> LoadedProgram {
+        let linked = LinkedProgram(name: "bare", instructions: instructions, maps: maps)
+        return try ProgramSet(linked.object, isSandboxed: sandboxed).load([linked])
     }
 }
 

@@ -68,7 +68,7 @@ final class KernelTwin {
 
     init(object path: String, program: String? = nil) throws {
         let (linked, bytes) = try ProgramLoader.link(object: path, program: program)
-        let verifier = try KernelVerifier.load(linked, bytes: bytes)
+        let verifier = try KernelVerifier.load(try ProgramLoader.programs(neededBy: linked), bytes: bytes, asPlain: true)
         var descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)] = [:]
         for (index, map) in linked.maps.enumerated() {
             descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.valueSize)

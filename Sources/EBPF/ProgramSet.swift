@@ -1,0 +1,106 @@
+/// One program's code, at an address that program arrays hold.
+final class ProgramBody {
+    let image: UnsafeMutablePointer<ProgramImage>
+    private let code: UnsafeMutablePointer<DecodedInstruction>
+
+    init(_ slots: [DecodedInstruction]) {
+        unsafe code = .allocate(capacity: slots.count)
+        unsafe code.initialize(from: slots, count: slots.count)
+        unsafe image = .allocate(capacity: 1)
+    }
+
+    deinit {
+        unsafe image.deallocate()
+        unsafe code.deallocate()
+    }
+
+    func finish(_ count: Int, maps: UnsafePointer<UnsafeMutablePointer<MapStorage>>, mapCount: Int, isSandboxed: Bool) {
+        unsafe image.initialize(to: ProgramImage(code: UnsafePointer(code), codeCount: count, maps: maps, mapCount: mapCount, isSandboxed: isSandboxed))
+    }
+}
+
+/// Programs of one object and the maps they share. It owns both, so that a program array may hold a program that
+/// refers to that array without either keeping the other alive.
+final class ProgramSet: @unchecked Sendable {       // nothing changes once the programs are loaded
+    let object: ObjectFile
+    let isSandboxed: Bool
+    private(set) var maps: [Int: BPFMap] = [:]      // by place in the object
+    private var bodies: [String: ProgramBody] = [:]
+    private var tables: UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>?
+    /// Inner maps made for static contents and foreign programs live in the `held` of the map that points to them.
+
+    init(_ object: ObjectFile, isSandboxed: Bool) {
+        self.object = object
+        self.isSandboxed = isSandboxed
+    }
+
+    deinit { unsafe tables?.deallocate() }
+
+    /// Makes the maps and the programs, and fills maps that point to either. The first program is the one asked for.
+    func load(_ programs: [LinkedProgram]) throws(LoadError) -> LoadedProgram {
+        var loaded: LoadedProgram?
+        for linked in programs {
+            let program = try prepare(linked)
+            if loaded == nil { loaded = program }
+        }
+        let storages = unsafe maps.values.map { unsafe $0.storage }
+        let tables = UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>.allocate(capacity: max(storages.count, 1))
+        unsafe tables.initialize(from: storages, count: storages.count)
+        unsafe self.tables = unsafe tables
+        for linked in programs {
+            unsafe bodies[linked.program.name]?.finish(linked.instructions.count + 1, maps: UnsafePointer(tables), mapCount: storages.count,
+                                                       isSandboxed: isSandboxed)
+        }
+        try fill(programs[0])
+        guard let loaded else { preconditionFailure("a program set is loaded for a program") }
+        return loaded
+    }
+
+    private func prepare(_ linked: LinkedProgram) throws(LoadError) -> LoadedProgram {
+        var (slots, references) = try Decoder.decode(linked)
+        for reference in references {
+            let map = try map(reference.map, linked, at: reference.slot)
+            slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
+                ?? UInt64(UInt(bitPattern: map.storage))
+        }
+        let body = ProgramBody(slots)
+        bodies[linked.program.name] = body
+        return LoadedProgram(linked, body, self, slots, maps: Set(references.map(\.map)))
+    }
+
+    private func map(_ index: Int, _ linked: LinkedProgram, at slot: Int?) throws(LoadError) -> BPFMap {
+        if let map = maps[index] { return map }
+        guard linked.maps.indices.contains(index) else {
+            throw linked.error(.malformed, at: slot, "refers to map \(index), which is not there")
+        }
+        if let obstacle = linked.maps[index].obstacle {
+            throw linked.error(.unsupported, at: slot, "map \(linked.maps[index].name): \(obstacle)")
+        }
+        guard let map = BPFMap(linked.maps[index]) else {
+            throw linked.error(.unsupported, at: slot, "not enough memory for map \(linked.maps[index].name)")
+        }
+        maps[index] = map
+        return map
+    }
+
+    /// Static contents of program arrays and maps of maps.
+    private func fill(_ linked: LinkedProgram) throws(LoadError) {
+        for (index, outer) in maps.sorted(by: { $0.key < $1.key }) {
+            for (place, name) in outer.definition.initial {
+                let key = (0..<4).map { UInt8(truncatingIfNeeded: place >> (8 * $0)) }
+                do throws(MapError) {
+                    if outer.definition.type == MapType.programs {
+                        guard let body = bodies[name] else { throw MapError.invalid }
+                        try outer.setObject(key, UInt64(UInt(bitPattern: unsafe body.image)), .any)
+                    } else {
+                        guard let inner = linked.maps.firstIndex(where: { $0.name == name }),
+                              let map = try? map(inner, linked, at: nil) else { throw MapError.invalid }
+                        try outer.setMap(key, map)
+                    }
+                } catch {
+                    throw linked.error(.malformed, at: nil, "map \(outer.name): initial value \(place), \(name), does not fit (map \(index))")
+                }
+            }
+        }
+    }
+}
