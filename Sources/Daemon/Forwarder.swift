@@ -143,7 +143,9 @@ final class Forwarder {
         follower = nil
         for lcore in lcores { lcore.stop() }
         lcores.removeAll()
-        for port in ports { port.close() }
+        // DPDK removes no device while it makes another, so a port that waits for its peer goes first.
+        for port in ports where !port.hasPeer { port.close() }
+        for port in ports where port.hasPeer { port.close() }
         let (small, large) = (opener.small.missing, opener.large.missing)
         ports.removeAll()
         bridges.removeAll()

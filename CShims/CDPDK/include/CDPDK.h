@@ -137,6 +137,8 @@ struct apus_eth_setup {
     uint16_t receive_queues, transmit_queues;
     uint16_t ring_size;
     uint16_t mtu;
+    // The driver hears of its peer's coming and going by interrupt, and says so as its link.
+    bool hears_link;
     unsigned socket;
     struct rte_mempool *_Nullable pool;
     // Out.
