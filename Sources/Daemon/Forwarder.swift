@@ -24,9 +24,12 @@ final class Forwarder {
     /// - Throws: `LoadError`, `DPDKError` or `SocketError`, one sentence each.
     init(_ configuration: Configuration, availableCPUs: Set<Int>, logger: Logger) throws {
         self.logger = logger
-        // Programs first: they need the kernel's permission and no packet memory.
+        // Programs first: they need the kernel's permission and no packet memory. What parses objects is a process of
+        // its own, so that a bad one is a message.
+        let loader = configuration.programs.isEmpty ? nil : try LoaderProcess()
         programs = try configuration.programs.map { section in
-            let program = try ProgramLoader.load(object: section.object, program: section.program, verify: .kernel)
+            guard let loader else { preconditionFailure("there is a loader where there are programs") }
+            let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
             logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
             return program
         }
@@ -99,8 +102,13 @@ final class Forwarder {
             // Queue q goes to the port's lcore q, and around.
             (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpu }
         }
-        let queues = zip(ports, share).map { port, share in
-            (share.isEmpty ? [number] : share).map { port.queue($0, lcore: number, of: configuration.daemon.lcores.count) }
+        let queues = zip(zip(configuration.ports, ports), share).map { open, share in
+            (share.isEmpty ? [number] : share).map {
+                var queue = open.1.queue($0, lcore: number, of: configuration.daemon.lcores.count)
+                queue.policy = ReceivePolicy(infers: open.0.receiveChecksum.contains(.infer),
+                                             verifies: open.0.receiveChecksum.contains(.verify))
+                return queue
+            }
         }
         // Looking in vain is dear only beside something else that wants the core.
         let isMixed = zip(queues, share).contains { !$1.isEmpty && !$0[0].isExpensiveToPoll }

@@ -12,6 +12,8 @@ public struct ProgramStage {
     let mode: ChecksumMode
     /// A program without a reachable packet store carries no tracking at all.
     let canWrite: Bool
+    /// It, or in a program that cannot write: anything, may read a checksum that is not finished.
+    let watchesChecksum: Bool
     /// It was written for packets in several buffers (section `xdp.frags`).
     let isFragsAware: Bool
     let counters: ProgramCounters
@@ -20,6 +22,7 @@ public struct ProgramStage {
     public init(_ program: LoadedProgram, mode: ChecksumMode, counters: ProgramCounters) {
         interpreter = unsafe program.interpreter
         canWrite = program.canWrite
+        watchesChecksum = program.watchesChecksum
         isFragsAware = program.isFragsAware
         self.mode = mode
         self.counters = counters
@@ -39,7 +42,7 @@ public struct ProgramStage {
             if canWrite, packet.state.kind == .opaque { Completion.complete(packet, .xdpWrite, checksums) }
         }
         if canWrite { shadow.take(packet) }
-        let effect = execute(packet, portIndex, l3: shadow.headers.l3)
+        let effect = execute(packet, portIndex, shadow, checksums)
         counters.ran(effect)
         if effect.moved { checksums.worked(.headroomMoves) }
         guard effect.verdict == .pass || effect.verdict == .tx else { return effect.verdict }
@@ -52,14 +55,26 @@ public struct ProgramStage {
     }
 
     @_noLocks
-    private func execute(_ packet: borrowing Packet, _ portIndex: UInt32, l3: Int) -> Effect {
+    private func execute(_ packet: borrowing Packet, _ portIndex: UInt32, _ shadow: borrowing Shadow,
+                         _ checksums: ChecksumCounters) -> Effect {
         let start = unsafe packet.data
         let end = unsafe start + packet.dataLength
         var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: packet.buffer,
-                                        bufferEnd: packet.buffer + packet.bufferLength, l3Offset: l3,
+                                        bufferEnd: packet.buffer + packet.bufferLength, l3Offset: shadow.headers.l3,
                                         ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear,
                                         bytesBehind: packet.length &- packet.dataLength)
-        let effect = interpreter.run(&context)
+        let state = packet.state
+        var look = unsafe Look(mbuf: packet.mbuf, shadow: shadow.bytes, shadowCount: canWrite ? shadow.count : 0, checksums: checksums)
+        let effect: Effect
+        if watchesChecksum, state.isPartial {
+            effect = unsafe withUnsafeMutablePointer(to: &look) { look in
+                unsafe context.unfinished = UnfinishedChecksum(field: state.field, isOpaque: state.kind == .opaque,
+                                                               complete: finishForLook, argument: look)
+                return interpreter.run(&context)
+            }
+        } else {
+            effect = interpreter.run(&context)
+        }
         if unsafe context.data != start || context.dataEnd != end {
             unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)
         }

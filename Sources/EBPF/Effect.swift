@@ -59,7 +59,7 @@ public struct Effect: Sendable {
     public var lowestEnd: Int32 = 0
     /// The packet was moved inside its buffer to make headroom.
     public var moved = false
-    /// The program looked at the checksum field. Always false until the analysis of issue 5.
+    /// The program looked at the checksum field of a partial packet, which was finished first.
     public var looked = false
     public var redirect = RedirectTarget()
     /// Sandbox: what the program was stopped for; its verdict is then `aborted`.

@@ -10,21 +10,25 @@ internal import CBPF
     public let instructions: Int
     /// The maps the program refers to, in the object's order; data sections by their section's name.
     public let maps: [BPFMap]
+    /// What it can do to packets, and where it looks at checksums.
+    public let analysis: Analysis
     /// False only if no store, atomic or adjusting helper it contains can reach a packet.
-    public let canWrite: Bool
+    public var canWrite: Bool { !analysis.isReadOnly }
+    /// Some instruction asks for a finished checksum.
+    public var watchesChecksum: Bool { analysis.marks.contains { !$0.isEmpty } }
     /// No kernel verified it: every access is checked while it runs.
     public let isSandboxed: Bool
     private let body: ProgramBody
     private let set: ProgramSet
     private let linked: LinkedProgram
 
-    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, _ slots: [DecodedInstruction], maps: Set<Int>) {
+    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, _ analysis: Analysis, maps: Set<Int>) {
         name = linked.program.name
         section = linked.section
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
         self.maps = maps.sorted().compactMap { set.maps[$0] }
-        canWrite = WriteScan.canWrite(slots)
+        self.analysis = analysis
         isSandboxed = set.isSandboxed
         self.linked = linked
         self.body = body
@@ -46,6 +50,15 @@ internal import CBPF
 
     /// Where an instruction comes from, if the object says.
     public func source(of instruction: Int) -> SourceLine? { linked.source(instruction) }
+
+    /// What changes when program arrays hold `programs`: by the name of the array, by slot; an array that is missing
+    /// holds nothing anybody knows. Asked before a slot changes, so that the answer is in force when it does.
+    public func analysis(tailCalls programs: [String: [UInt32: LoadedProgram]]) -> Analysis {
+        Analysis.of(linked) { program, map in
+            guard program.maps.indices.contains(map), let slots = programs[program.maps[map].name] else { return .unknown }
+            return .known(slots.mapValues(\.linked))
+        }
+    }
 
     static func isFragsAware(section: String) -> Bool { section == "xdp.frags" || section.hasPrefix("xdp.frags/") }
 

@@ -43,6 +43,12 @@ final class ProgramSet: @unchecked Sendable {       // nothing changes once the 
             let program = try prepare(linked)
             if loaded == nil { loaded = program }
         }
+        // Inner maps that only static contents name.
+        for outer in maps.values where MapKind(outer.definition.type) == .mapArray || MapKind(outer.definition.type) == .mapHash {
+            for name in outer.definition.initial.values {
+                if let inner = programs[0].maps.firstIndex(where: { $0.name == name }) { _ = try map(inner, programs[0], at: nil) }
+            }
+        }
         let storages = unsafe maps.values.map { unsafe $0.storage }
         let tables = UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>.allocate(capacity: max(storages.count, 1))
         unsafe tables.initialize(from: storages, count: storages.count)
@@ -63,9 +69,11 @@ final class ProgramSet: @unchecked Sendable {       // nothing changes once the 
             slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
+        let analysis = Analysis.of(linked)
+        for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
         let body = ProgramBody(slots)
         bodies[linked.program.name] = body
-        return LoadedProgram(linked, body, self, slots, maps: Set(references.map(\.map)))
+        return LoadedProgram(linked, body, self, analysis, maps: Set(references.map(\.map)))
     }
 
     private func map(_ index: Int, _ linked: LinkedProgram, at slot: Int?) throws(LoadError) -> BPFMap {

@@ -1,3 +1,5 @@
+internal import CBPF
+
 /// `enum xdp_action`.
 public enum XDPVerdict: UInt32, Sendable {
     case aborted = 0, drop, pass, tx, redirect
@@ -30,6 +32,8 @@ public enum XDPVerdict: UInt32, Sendable {
     public var isMultiBuffer: Bool
     /// How much.
     public var bytesBehind: Int
+    /// Set where the packet's checksum is not finished.
+    public var unfinished: UnfinishedChecksum?
 
     @_noLocks
     public init(data: UnsafeMutableRawPointer, dataEnd: UnsafeMutableRawPointer, dataMeta: UnsafeMutableRawPointer,
@@ -45,5 +49,35 @@ public enum XDPVerdict: UInt32, Sendable {
         self.rxQueue = rxQueue
         self.isMultiBuffer = isMultiBuffer
         self.bytesBehind = bytesBehind
+        unsafe unfinished = nil
+    }
+
+    @_noLocks
+    mutating func finishChecksum() {
+        guard let unfinished = unsafe unfinished else { return }
+        unsafe apus_complete(unfinished.complete, unfinished.argument)
+        unsafe self.unfinished = nil
+    }
+}
+
+/// A partial packet's checksum, and who can finish it. A program that looks at the field has it finished first
+/// (checksum contract, section 4): `complete` is called at most once a run, on the lcore, before the program wrote or
+/// moved anything. It computes the checksum into the bytes that `XDPContext` shows, allocates nothing and takes no lock.
+public struct UnfinishedChecksum {
+    /// Bytes from `data` to the field.
+    let field: Int
+    let watched: Marks
+    let complete: @convention(c) (UnsafeMutableRawPointer) -> Void
+    let argument: UnsafeMutableRawPointer
+
+    /// - Parameters:
+    ///   - field: bytes from the arrival's first to the checksum field.
+    ///   - isOpaque: the field belongs to no header the parser reached. Programs that can write get such packets finished.
+    @_noLocks
+    public init(field: Int, isOpaque: Bool, complete: @convention(c) (UnsafeMutableRawPointer) -> Void, argument: UnsafeMutableRawPointer) {
+        self.field = field
+        watched = Marks(rawValue: isOpaque ? Marks.opaqueBits : Marks.knownBits)
+        unsafe self.complete = complete
+        unsafe self.argument = argument
     }
 }

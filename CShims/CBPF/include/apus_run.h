@@ -29,6 +29,9 @@ APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { retu
 
 enum apus_clock { APUS_CLOCK_MONOTONIC, APUS_CLOCK_BOOT, APUS_CLOCK_COARSE, APUS_CLOCK_TAI };
 uint64_t apus_ktime_ns(enum apus_clock clock) APUS_HOT;
+// Hands a packet whose checksum a program is about to look at to whoever can finish it.
+typedef void (*apus_completion)(void *_Nonnull argument);
+APUS_INLINE void apus_complete(apus_completion _Nonnull complete, void *_Nonnull argument) { complete(argument); }
 uint32_t apus_cpu(void) APUS_HOT;
 uint32_t apus_possible_cpus(void);          // highest CPU number there can be, plus one
 uint32_t apus_random32(void) APUS_HOT;      // not for secrets

@@ -25,10 +25,27 @@ struct LinkedProgram {
         self.maps = maps
     }
 
+    /// From another process, without the object: only its name.
+    init(object: String, name: String, section: String, instructions: [Instruction], maps: [MapDefinition], sources: [SourceLine?]) {
+        self.object = ObjectFile(named: object)
+        program = ObjectFile.Function(name: name, section: 0, start: 0, instructions: instructions)
+        self.instructions = instructions
+        origins = []
+        self.maps = maps
+        knownSection = section
+        self.sources = sources
+    }
+
+    private var knownSection: String?
+    private var sources: [SourceLine?] = []
+
     /// Name of the program's section; empty for bare instructions.
-    var section: String { object.sections.indices.contains(program.section) ? object.sections[program.section].name : "" }
+    var section: String {
+        knownSection ?? (object.sections.indices.contains(program.section) ? object.sections[program.section].name : "")
+    }
 
     func source(_ index: Int) -> SourceLine? {
+        if sources.indices.contains(index) { return sources[index] }
         guard origins.indices.contains(index) else { return nil }
         return object.source(origins[index].function, origins[index].instruction)
     }
@@ -43,20 +60,23 @@ struct LinkedProgram {
 struct Linker {
     private let object: ObjectFile
     private var linked: LinkedProgram
+    private let isToRun: Bool
     private var placed: [Int: Int] = [:]    // start of a function in linked, by index in object.functions
 
     /// The kernel stops at a million; an object that would need more is no program.
     private static let instructionsMax = 1_000_000
 
-    static func link(_ program: ObjectFile.Function, of object: ObjectFile) throws(LoadError) -> LinkedProgram {
-        var linker = Linker(object: object, linked: LinkedProgram(program, of: object))
+    /// - Parameter toRun: false: maps the engine cannot create are no obstacle, because nothing will run.
+    static func link(_ program: ObjectFile.Function, of object: ObjectFile, toRun: Bool = true) throws(LoadError) -> LinkedProgram {
+        var linker = Linker(object: object, linked: LinkedProgram(program, of: object), isToRun: toRun)
         _ = try linker.append(program)
         return linker.linked
     }
 
-    private init(object: ObjectFile, linked: LinkedProgram) {
+    private init(object: ObjectFile, linked: LinkedProgram, isToRun: Bool) {
         self.object = object
         self.linked = linked
+        self.isToRun = isToRun
     }
 
     /// Where `function` starts in the linked program. Recursion ends because a function is placed before its calls
@@ -152,7 +172,7 @@ struct Linker {
         }), object.maps[map].definition.isDataSection != isDeclared else {
             throw linked.error(.unsupported, at: at, "refers to \(symbol.name), which is neither map nor data")
         }
-        if let obstacle = object.maps[map].definition.obstacle {
+        if isToRun, let obstacle = object.maps[map].definition.obstacle {
             throw linked.error(.unsupported, at: at, "map \(object.maps[map].definition.name): \(obstacle)")
         }
         if !isDeclared {

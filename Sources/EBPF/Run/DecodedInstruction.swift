@@ -55,6 +55,8 @@ struct DecodedInstruction {
     var operation: Operation
     var destination: UInt8 = 0
     var source: UInt8 = 0
+    /// ``Marks``: what it asks of the packet's checksum before it runs.
+    var marks: UInt8 = 0
     /// Of memory operands: bytes. Of jumps and local calls: slots, from the next one.
     var offset: Int32 = 0
     var immediate: UInt64 = 0

@@ -40,7 +40,9 @@ struct Machine {
     /// from its addresses is answered from `packet`.
     let md: UInt64
     var packet: Packet
-    let arrival: XDPContext
+    var arrival: XDPContext
+    /// Which marks ask for a finished checksum; none once it is finished.
+    var watched: UInt8
     var depth = 0
     var tailCalls: UInt32 = 0
     /// Sandbox: instructions left, and the lock the program holds.
@@ -65,6 +67,7 @@ struct Machine {
         arrival = context
         // What an unverified program finds in a register it never wrote is nobody's address.
         for r in 0..<10 { unsafe registers[r] = 0 }
+        watched = unsafe context.unfinished?.watched.rawValue ?? 0
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
@@ -99,6 +102,12 @@ struct Machine {
             // Memory operands: loads count from the source register, stores from the destination.
             let offset = UInt64(bitPattern: Int64(i.offset))
             let from = b &+ offset, to = a &+ offset
+
+            if i.marks & watched != 0, packet.isLooked(by: i, at: from, arrival) {
+                arrival.finishChecksum()
+                packet.effect.looked = true
+                watched = 0
+            }
 
             switch i.operation {
             case .add64: unsafe registers[dst] = a &+ b

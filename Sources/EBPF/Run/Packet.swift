@@ -27,6 +27,23 @@ struct Packet {
         isMultiBuffer = context.isMultiBuffer
     }
 
+    /// Whether a marked instruction is one before which the checksum must be finished: always, or because it loads a
+    /// byte of the field. Nothing was written or moved yet: the field is where it was on arrival.
+    @_noLocks
+    func isLooked(by i: DecodedInstruction, at from: UInt64, _ context: XDPContext) -> Bool {
+        guard let unfinished = unsafe context.unfinished else { return false }
+        if i.marks & unfinished.watched.rawValue & Marks.alwaysBits != 0 { return true }
+        let field = data &+ UInt64(unfinished.field)
+        let size: UInt64
+        switch i.operation {
+        case .load8, .loadSigned8: size = 1
+        case .load16, .loadSigned16: size = 2
+        case .load32, .loadSigned32: size = 4
+        default: size = 8
+        }
+        return from < field &+ 2 && field < from &+ size
+    }
+
     /// Called before each store of `size` bytes. Stack, maps and metadata lie outside of the packet's bytes.
     @_noLocks @inline(__always)
     mutating func willStore(_ address: UInt64, _ size: UInt64) {

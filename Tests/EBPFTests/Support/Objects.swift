@@ -14,6 +14,13 @@ enum Objects {
         try compile(at: programs.appendingPathComponent("\(name).bpf.c").path)
     }
 
+    static let fixtures = programs.deletingLastPathComponent().appendingPathComponent("Tests/Fixtures")
+
+    /// One of the programs for the analysis, e.g. "nat_port".
+    static func fixture(_ name: String) throws -> String {
+        try compile(at: fixtures.appendingPathComponent("analysis/\(name).bpf.c").path)
+    }
+
     /// C text behind the usual includes.
     static func source(_ text: String, flags: [String] = []) throws -> String {
         let path = scratch + "/\(UUID().uuidString).bpf.c"

@@ -101,6 +101,20 @@ final class KernelTwin {
         return result
     }
 
+    /// What its ring buffer holds, taken out.
+    func records(_ map: String) -> [[UInt8]] {
+        guard let (fd, _, _) = descriptors[map] else { return [] }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        let used = unsafe apus_kernel_records(fd, &buffer, buffer.count)
+        var at = 0, records: [[UInt8]] = []
+        while at + 4 <= used {
+            let size = Int(buffer[at]) | Int(buffer[at + 1]) << 8 | Int(buffer[at + 2]) << 16
+            records.append(Array(buffer[(at + 4)..<(at + 4 + size)]))
+            at += 4 + size
+        }
+        return records
+    }
+
     func update(_ map: String, _ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int32 {
         guard let (fd, _, _) = descriptors[map] else { return -1 }
         return unsafe apus_map_update(fd, key, value, flags)

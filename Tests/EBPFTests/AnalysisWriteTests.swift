@@ -4,7 +4,7 @@ import Testing
 
 /// Whether a program can write to a packet, said from its instructions: wrong in neither direction for these, never
 /// wrong in the dangerous one.
-@Suite struct WriteScanTests {
+@Suite struct AnalysisWriteTests {
     struct Case: CustomStringConvertible {
         let description: String
         let canWrite: Bool
@@ -36,7 +36,7 @@ import Testing
     ]
 
     @Test(arguments: cases) func scan(_ test: Case) throws {
-        let source = WriteScanTests.prologue + """
+        let source = AnalysisWriteTests.prologue + """
 
             SEC("xdp") int program(struct xdp_md *ctx)
             {

@@ -1,0 +1,122 @@
+/// What a program can do to a packet and what it does with the checksum field (checksum contract, sections 3 and 4),
+/// found without running it. Holds for every packet, every content of the maps, and every path.
+public struct Analysis: Sendable {
+    /// Bytes an instruction may write. `fromData` counts from the arrival's first byte, `fromL3` from its L3 header
+    /// and is there only where the program has made sure that one is where it thinks.
+    public struct Store: Equatable, Sendable {
+        public let instruction: Int
+        public internal(set) var fromData: ByteRange
+        public internal(set) var fromL3: ByteRange?
+    }
+
+    /// A helper that moves the packet's ends.
+    public struct Adjustment: Equatable, Sendable {
+        public let instruction: Int
+        public let helper: String
+    }
+
+    /// An instruction that reads the checksum field, or may.
+    public struct FieldRead: Equatable, Sendable {
+        /// Index of the program it is in, in ``programs``.
+        public let program: Int
+        public let instruction: Int
+        /// False: closed, its value reaches nothing that differs between a seed and a finished checksum.
+        public internal(set) var isLook: Bool
+    }
+
+    /// Where a value that derives from the field leaves the closed world.
+    public struct Sink: Equatable, Sendable {
+        public let program: Int
+        public let instruction: Int
+        public let reason: String
+    }
+
+    /// Why nothing better could be said than "writes anything, looks".
+    public internal(set) var limit: String?
+    /// This program, and those it reaches by tail call.
+    public internal(set) var programs: [String] = []
+    public internal(set) var stores: [Store] = []
+    public internal(set) var adjustments: [Adjustment] = []
+    public internal(set) var reads: [FieldRead] = []
+    public internal(set) var sinks: [Sink] = []
+    /// A partial packet is completed before the first of these that a run comes to; here, in this program.
+    public internal(set) var completions: [Int] = []
+    /// Instructions that go on in a program nobody knows yet.
+    public internal(set) var unknownTailCalls: [Int] = []
+    /// Accesses that need no check: by instruction.
+    public internal(set) var isProvedInBounds: [Bool] = []
+    /// Instructions evaluated, and states kept, for the price of it.
+    public internal(set) var steps = 0
+    public internal(set) var states = 0
+    /// Programs reached by tail call write or adjust, too.
+    var writesElsewhere = false
+    /// What the interpreter does at an instruction.
+    var marks: [Marks] = []
+
+    /// No reachable store, atomic or helper that changes the packet, here or behind a tail call.
+    public var isReadOnly: Bool { limit == nil && stores.isEmpty && adjustments.allSatisfy { $0.helper == "bpf_xdp_adjust_meta" } && !writesElsewhere }
+    public var canLook: Bool { limit != nil || reads.contains { $0.isLook } || !unknownTailCalls.isEmpty }
+
+    /// Whether bytes `lower` up to `upper` from an arrival's L3 header, which stands `l3Offset` into it, may have been
+    /// written: what a run reports is checked against this.
+    public func mayWrite(_ range: ByteRange, l3Offset: Int) -> Bool {
+        if range.isEmpty || limit != nil || writesElsewhere { return true }
+        let lower = Int64(range.lower) + Int64(l3Offset), upper = Int64(range.upper) + Int64(l3Offset)
+        var hull = ByteRange()
+        for store in stores { hull.include(store.fromData.lower, store.fromData.upper) }
+        for adjustment in adjustments {
+            if adjustment.helper == "bpf_xdp_adjust_head" { hull.include(-256, 0) }
+            if adjustment.helper == "bpf_xdp_adjust_tail" { hull.include(14, .max) }
+        }
+        return Int64(hull.lower) <= lower && upper <= Int64(hull.upper)
+    }
+}
+
+/// What an instruction asks of the checksum before it runs. Watched only while the packet is partial.
+struct Marks: OptionSet, Sendable {
+    let rawValue: UInt8
+
+    @_noLocks
+    init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Complete a known partial packet.
+    static var complete: Marks { Marks(rawValue: 1) }
+    /// Complete it if this load meets the field.
+    static var completeIfField: Marks { Marks(rawValue: 2) }
+    /// The same for an opaque packet; only in programs that cannot write, others get none.
+    static var completeOpaque: Marks { Marks(rawValue: 4) }
+    static var completeOpaqueIfField: Marks { Marks(rawValue: 8) }
+
+    static var knownBits: UInt8 { @_noLocks get { 3 } }
+    static var opaqueBits: UInt8 { @_noLocks get { 12 } }
+    /// Bits of the unconditional ones.
+    static var alwaysBits: UInt8 { @_noLocks get { 5 } }
+}
+
+/// What a program array holds.
+enum TailCallSlots {
+    case unknown
+    /// By slot; a slot that is missing is empty.
+    case known([UInt32: LinkedProgram])
+}
+
+extension Analysis {
+    /// - Parameter slots: the contents of the program array that is map `map` of `program`. Ask again when one changes.
+    static func of(_ program: LinkedProgram, slots: @escaping (_ program: LinkedProgram, _ map: Int) -> TailCallSlots = { _, _ in .unknown }) -> Analysis {
+        let engine = AnalysisEngine(program, slots: slots)
+        engine.run()
+        return engine.result()
+    }
+
+    /// Everything is possible.
+    static func worst(_ program: LinkedProgram, _ limit: String) -> Analysis {
+        var result = Analysis()
+        result.limit = limit
+        result.programs = [program.program.name]
+        result.completions = [0]
+        result.isProvedInBounds = [Bool](repeating: false, count: program.instructions.count)
+        result.marks = [Marks](repeating: [], count: program.instructions.count)
+        if !result.marks.isEmpty { result.marks[0] = [.complete, .completeOpaque] }
+        return result
+    }
+}

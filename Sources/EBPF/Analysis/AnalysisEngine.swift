@@ -1,0 +1,358 @@
+/// Abstract interpretation over states kept at blocks' starts, apart by call path and by what decides where the checksum
+/// field is (``PacketFacts/Key``). Subprograms are followed once per call path; programs behind tail calls belong to it.
+final class AnalysisEngine {
+    /// Bounds on the work; beyond them everything is possible.
+    static let stepsMax = 4_000_000, statesMax = 40_000, callsMax = 8, contextsMax = 4_000, programsMax = 64
+    /// Kept apart at one place; what comes more forgets its facts.
+    static let keysMax = 48
+    /// Rounds before a place's ranges are widened.
+    static let patience = 24
+    /// Reads of the field that are told apart; the rest share the last label.
+    static let labelsMax = 63
+
+    struct Code {
+        let linked: LinkedProgram
+        let flow: ControlFlow
+        var instructions: [Instruction] { linked.instructions }
+    }
+
+    struct Context {
+        let program: Int
+        let parent: Int?
+        let callSite: Int
+        let callBlock: Int
+        let depth: Int
+    }
+
+    struct Place: Hashable { let context, block: Int }
+    private struct NodeKey: Hashable { let place: Place; let key: AbstractState.Key }
+    struct Site: Hashable { let program, instruction: Int }
+
+    struct Event {
+        /// A store, an adjusting helper or a tail call.
+        var isChange = false
+        var readLabels: UInt64 = 0
+        var isUnknownProgram = false
+    }
+
+    struct Node {
+        let place: Place
+        var state: AbstractState
+        var visits = 0
+        var isPending = true
+        var successors: Set<Int> = []
+        var events: [Int: Event] = [:]      // by instruction
+    }
+
+    struct StoreRange {
+        var data = ByteRange()
+        var l3 = ByteRange()
+        var isL3Certain = true
+    }
+
+    private(set) var codes: [Code] = []
+    private(set) var contexts: [Context] = []
+    private var contextIndex: [[Int]: Int] = [:]
+    private(set) var nodes: [Node] = []
+    private var nodeIndex: [NodeKey: Int] = [:]
+    private var nodesAt: [Place: [Int]] = [:]
+    private var pending: [Int] = []
+    private var control: [Place: UInt64] = [:]
+    private let slots: (LinkedProgram, Int) -> TailCallSlots
+    private var programIndex: [String: Int] = [:]
+
+    // Where the walk is.
+    private(set) var node = 0
+    private(set) var context = 0
+    private(set) var block = 0
+    private(set) var controlLabels: UInt64 = 0
+    var code: Code { codes[contexts[context].program] }
+    var program: Int { contexts[context].program }
+
+    // What it found.
+    private var labelOf: [Site: Int] = [:]
+    private(set) var readSites: [Site: UInt64] = [:]
+    private(set) var lookLabels: UInt64 = 0
+    private(set) var sinks: [Site: String] = [:]
+    private(set) var stores: [Site: StoreRange] = [:]
+    private(set) var adjustments: [Site: String] = [:]
+    private(set) var unknownTailCalls: Set<Site> = []
+    private(set) var packetReads: Set<Site> = []
+    private var accesses: Set<Site> = []
+    private var unproved: Set<Site> = []
+    private(set) var steps = 0
+    private(set) var limit: String?
+
+    init(_ root: LinkedProgram, slots: @escaping (LinkedProgram, Int) -> TailCallSlots) {
+        self.slots = slots
+        codes = [Code(linked: root, flow: ControlFlow(root.instructions))]
+        programIndex[AnalysisEngine.identity(root)] = 0
+        contexts = [Context(program: 0, parent: nil, callSite: 0, callBlock: 0, depth: 0)]
+        contextIndex[[0, -1, 0]] = 0
+    }
+
+    private static func identity(_ program: LinkedProgram) -> String { program.object.name + "\u{0}" + program.program.name }
+
+    func run() {
+        guard !code.instructions.isEmpty else { return giveUp("no instructions") }
+        flow(.entry(), to: 0, in: 0, from: nil)
+        while limit == nil, let next = pending.popLast() {
+            nodes[next].isPending = false
+            walk(next)
+        }
+    }
+
+    func giveUp(_ reason: String) { limit = limit ?? reason }
+
+    // MARK: Walking
+
+    private func walk(_ number: Int) {
+        node = number
+        context = nodes[number].place.context
+        block = nodes[number].place.block
+        controlLabels = effectiveControl(nodes[number].place)
+        var state = nodes[number].state
+        let code = self.code
+        var at = block
+        while limit == nil {
+            guard code.instructions.indices.contains(at) else { return }
+            steps += 1
+            if steps > AnalysisEngine.stepsMax { return giveUp("too many paths") }
+            guard step(code.instructions[at], at, &state) else { return }
+            at += code.instructions[at].isLoadImmediate64 ? 2 : 1
+            guard code.instructions.indices.contains(at) else { return }
+            if code.flow.isLeader[at] { return flow(state, to: at, in: context, from: number) }
+        }
+    }
+
+    /// Adds a state at a block's start.
+    func flow(_ state: AbstractState, to block: Int, in context: Int, from: Int?) {
+        guard codes[contexts[context].program].instructions.indices.contains(block) else { return }
+        let place = Place(context: context, block: block)
+        var state = state
+        var key = NodeKey(place: place, key: state.key)
+        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.keysMax {
+            state.facts = PacketFacts()
+            state.headLower = -AbstractValue.far
+            state.headUpper = AbstractValue.far
+            key = NodeKey(place: place, key: state.key)
+        }
+        let index: Int
+        if let known = nodeIndex[key] {
+            index = known
+            nodes[index].visits += 1
+            let isChanged = nodes[index].state.join(state, widening: nodes[index].visits > AnalysisEngine.patience)
+            if isChanged { requeue(index) }
+        } else {
+            guard nodes.count < AnalysisEngine.statesMax else { return giveUp("too many states") }
+            index = nodes.count
+            nodes.append(Node(place: place, state: state))
+            nodeIndex[key] = index
+            nodesAt[place, default: []].append(index)
+            pending.append(index)
+        }
+        if let from { nodes[from].successors.insert(index) }
+    }
+
+    private func requeue(_ index: Int) {
+        guard !nodes[index].isPending else { return }
+        nodes[index].isPending = true
+        pending.append(index)
+    }
+
+    /// The context of a call from here, or of a program entered by tail call (`callSite` nil).
+    func enter(program: Int, callSite: Int?) -> Int? {
+        let key = callSite.map { [program, context, $0] } ?? [program, -1, 0]
+        if let known = contextIndex[key] { return known }
+        let depth = callSite == nil ? 0 : contexts[context].depth + 1
+        guard depth < AnalysisEngine.callsMax, contexts.count < AnalysisEngine.contextsMax else {
+            giveUp("calls too deep or too many")
+            return nil
+        }
+        contexts.append(Context(program: program, parent: callSite == nil ? nil : context, callSite: callSite ?? 0, callBlock: block, depth: depth))
+        contextIndex[key] = contexts.count - 1
+        return contexts.count - 1
+    }
+
+    /// Programs a tail call through `map` may go on in; nil: nobody knows.
+    func targets(map: Int, index: Scalar) -> [Int]? {
+        guard case .known(let contents) = slots(code.linked, map) else { return nil }
+        var found: [Int] = []
+        for (slot, target) in contents.sorted(by: { $0.key < $1.key }) where index.low32.limited(UInt64(slot)...UInt64(slot)) != nil {
+            let identity = AnalysisEngine.identity(target)
+            if let known = programIndex[identity] { found.append(known); continue }
+            guard codes.count < AnalysisEngine.programsMax else { return nil }
+            codes.append(Code(linked: target, flow: ControlFlow(target.instructions)))
+            programIndex[identity] = codes.count - 1
+            found.append(codes.count - 1)
+        }
+        return found
+    }
+
+    // MARK: What depends on branches
+
+    /// Labels of the branches that decide whether a block runs, its callers' included.
+    private func effectiveControl(_ place: Place) -> UInt64 {
+        var labels = control[place] ?? 0
+        var context = contexts[place.context]
+        while let parent = context.parent {
+            labels |= control[Place(context: parent, block: context.callBlock)] ?? 0
+            context = contexts[parent]
+        }
+        return labels
+    }
+
+    /// The branch at the end of the block at hand depends on `labels`: so does whatever happens before its arms meet.
+    func branched(on labels: UInt64) {
+        var isNew = false
+        for block in code.flow.region(of: block) {
+            let place = Place(context: context, block: block)
+            let old = control[place] ?? 0
+            if old | labels != old {
+                control[place] = old | labels
+                isNew = true
+            }
+        }
+        guard isNew else { return }
+        for index in nodes.indices where isInside(nodes[index].place.context, context) { requeue(index) }
+    }
+
+    private func isInside(_ inner: Int, _ outer: Int) -> Bool {
+        var inner = inner
+        while inner != outer {
+            guard let parent = contexts[inner].parent else { return false }
+            inner = parent
+        }
+        return true
+    }
+
+    // MARK: What was found
+
+    /// The label of a read of the field at `at`.
+    func read(at: Int) -> UInt64 {
+        let site = Site(program: program, instruction: at)
+        if labelOf[site] == nil { labelOf[site] = min(labelOf.count, AnalysisEngine.labelsMax) }
+        let label: UInt64 = 1 << UInt64(labelOf[site] ?? AnalysisEngine.labelsMax)
+        readSites[site] = label
+        nodes[node].events[at, default: Event()].readLabels |= label
+        return label
+    }
+
+    /// `labels` leave the closed world at `at`.
+    func look(_ labels: UInt64, _ at: Int, _ reason: String) {
+        guard labels != 0 else { return }
+        lookLabels |= labels
+        sinks[Site(program: program, instruction: at)] = reason
+    }
+
+    func changes(_ at: Int) { nodes[node].events[at, default: Event()].isChange = true }
+
+    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?) {
+        func clamped(_ value: Int64) -> Int32 { Int32(clamping: value) }
+        var range = stores[Site(program: program, instruction: at)] ?? StoreRange()
+        range.data.include(clamped(lower), clamped(upper))
+        if let l3 { range.l3.include(clamped(lower - l3), clamped(upper - l3)) } else { range.isL3Certain = false }
+        stores[Site(program: program, instruction: at)] = range
+        changes(at)
+    }
+
+    func adjusted(_ at: Int, _ helper: String) {
+        adjustments[Site(program: program, instruction: at)] = helper
+        changes(at)
+    }
+
+    func unknownProgram(_ at: Int) {
+        unknownTailCalls.insert(Site(program: program, instruction: at))
+        nodes[node].events[at, default: Event()].isUnknownProgram = true
+        changes(at)
+    }
+
+    func readsPacket(_ at: Int) { packetReads.insert(Site(program: program, instruction: at)) }
+
+    func accessed(_ at: Int, isProved: Bool) {
+        accesses.insert(Site(program: program, instruction: at))
+        if !isProved { unproved.insert(Site(program: program, instruction: at)) }
+    }
+
+    // MARK: Result
+
+    func result() -> Analysis {
+        let root = codes[0].linked
+        if let limit { return .worst(root, limit) }
+        var result = Analysis()
+        result.programs = codes.map(\.linked.program.name)
+        result.steps = steps
+        result.states = nodes.count
+        let order: (Site, Site) -> Bool = { ($0.program, $0.instruction) < ($1.program, $1.instruction) }
+        for (site, range) in stores.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
+            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil))
+        }
+        for (site, helper) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
+            result.adjustments.append(.init(instruction: site.instruction, helper: helper))
+        }
+        result.writesElsewhere = !unknownTailCalls.isEmpty || stores.keys.contains { $0.program != 0 }
+            || adjustments.contains { $0.key.program != 0 && $0.value != "bpf_xdp_adjust_meta" }
+        for (site, label) in readSites.sorted(by: { order($0.key, $1.key) }) {
+            result.reads.append(.init(program: site.program, instruction: site.instruction, isLook: label & lookLabels != 0))
+        }
+        for (site, reason) in sinks.sorted(by: { order($0.key, $1.key) }) {
+            result.sinks.append(.init(program: site.program, instruction: site.instruction, reason: reason))
+        }
+        result.unknownTailCalls = unknownTailCalls.filter { $0.program == 0 }.map(\.instruction).sorted()
+        result.completions = completions()
+        let count = root.instructions.count
+        result.isProvedInBounds = [Bool](repeating: false, count: count)
+        for site in accesses where site.program == 0 && !unproved.contains(site) { result.isProvedInBounds[site.instruction] = true }
+        result.marks = [Marks](repeating: [], count: count)
+        for at in result.completions {
+            let i = root.instructions[at]
+            result.marks[at].insert(i.instructionClass == 1 ? .completeIfField : .complete)
+        }
+        if result.isReadOnly {
+            for site in packetReads where site.program == 0 {
+                result.marks[site.instruction].insert(root.instructions[site.instruction].instructionClass == 1 ? .completeOpaqueIfField : .completeOpaque)
+            }
+            // It may move the packet inside its buffer, and completion works on the packet where it arrived.
+            if !packetReads.isEmpty { for adjustment in result.adjustments { result.marks[adjustment.instruction].insert(.completeOpaque) } }
+        }
+        return result
+    }
+
+    private func isLook(_ event: Event) -> Bool { event.isUnknownProgram || event.readLabels & lookLabels != 0 }
+
+    /// Contract section 4: before the first change from which a look is still reachable, and at the look where none
+    /// comes before.
+    private func completions() -> [Int] {
+        var predecessors = [[Int]](repeating: [], count: nodes.count)
+        for (index, node) in nodes.enumerated() { for next in node.successors { predecessors[next].append(index) } }
+        // A look lies in the node or ahead of it.
+        var isAhead = [Bool](repeating: false, count: nodes.count)
+        var stack = nodes.indices.filter { nodes[$0].events.values.contains(where: isLook) }
+        for index in stack { isAhead[index] = true }
+        while let index = stack.popLast() {
+            for before in predecessors[index] where !isAhead[before] {
+                isAhead[before] = true
+                stack.append(before)
+            }
+        }
+        var points: Set<Int> = [], seen: Set<Int> = [0]
+        stack = [0]
+        while let index = stack.popLast() {
+            if let point = firstPoint(nodes[index], isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] }) {
+                if contexts[nodes[index].place.context].program == 0 { points.insert(point) }
+                continue
+            }
+            for next in nodes[index].successors where seen.insert(next).inserted { stack.append(next) }
+        }
+        return points.sorted()
+    }
+
+    private func firstPoint(_ node: Node, isAheadOfEnd: Bool) -> Int? {
+        let events = node.events.sorted { $0.key < $1.key }
+        for (position, (at, event)) in events.enumerated() {
+            if isLook(event) { return at }
+            if event.isChange, isAheadOfEnd || events[(position + 1)...].contains(where: { isLook($0.value) }) { return at }
+        }
+        return nil
+    }
+}

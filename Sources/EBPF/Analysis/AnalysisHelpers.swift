@@ -1,0 +1,213 @@
+/// What helpers read, write and return. A helper that is not here reads whatever it is given, and writes to no packet:
+/// the kernel lists those that do, and they are here.
+extension AnalysisEngine {
+    private enum Result { case number, pureNumber, value, map }
+
+    func helper(_ number: Int32, _ at: Int, _ state: inout AbstractState) -> Bool {
+        let r = (0...5).map { operand(UInt8($0), state) }
+        switch number {
+        case 28: checksumDifference(r, at, &state)
+        case 12: return tailCall(r, at, &state)
+        case 44: return adjustHead(r[2], at, &state)
+        case 54:
+            adjusting("bpf_xdp_adjust_meta", r[2], at)
+            state.invalidatePackets()
+            returned(.number, &state)
+        case 65: adjustTail(r[2], at, &state)
+        case 189, 190: copyBytes(r, isStore: number == 190, at, &state)
+        case 181, 164, 180: giveUp("a callback")
+        default: ordinary(number, r, at, &state)
+        }
+        return limit == nil
+    }
+
+    private func returned(_ result: Result, _ state: inout AbstractState, maps: UInt64 = 0, labels: UInt64 = 0) {
+        var value: AbstractValue
+        switch result {
+        case .number, .pureNumber: value = .unknown
+        case .value, .map:
+            value = .pointer(result == .value ? .mapValue : .map)
+            value.kinds.insert(.number)
+            value.maps = maps
+        }
+        value.taint(labels)
+        set(0, value, &state)
+        for register in 1...5 { state.registers[register] = .unknown }
+    }
+
+    /// Sizes of what a map's keys and values are, or as much as a stack holds where that is not known.
+    private func sizes(_ map: AbstractValue) -> (key: Int64, value: Int64) {
+        let maps = code.linked.maps
+        guard map.kinds == .map, map.maps.nonzeroBitCount == 1, map.maps.trailingZeroBitCount < AbstractValue.lastMap,
+              maps.indices.contains(map.maps.trailingZeroBitCount) else { return (512, 1 << 16) }
+        let definition = maps[map.maps.trailingZeroBitCount]
+        return (Int64(definition.keySize), Int64(definition.valueSize))
+    }
+
+    private func type(_ map: AbstractValue) -> UInt32? {
+        guard map.maps.nonzeroBitCount == 1, code.linked.maps.indices.contains(map.maps.trailingZeroBitCount) else { return nil }
+        return code.linked.maps[map.maps.trailingZeroBitCount].type
+    }
+
+    private func ordinary(_ number: Int32, _ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) {
+        let name = KernelNames.helper(number)
+        func reads(_ register: Int, _ size: Int64) { look(labels(behind: r[register], size: size, at, state), at, "is given to \(name)") }
+        func passes(_ registers: Int...) { for register in registers { look(r[register].taint, at, "is given to \(name)") } }
+        func size(_ register: Int) -> Int64 { Int64(min(r[register].number.ceiling, 1 << 16)) }
+        func exactly(_ register: Int) -> ClosedRange<Int64> { r[register].number.constant.map { Int64(min($0, 1 << 16))...Int64(min($0, 1 << 16)) } ?? 0...size(register) }
+        var result = Result.number, maps: UInt64 = 0, isPure = false
+        switch number {
+        case 1, 195:
+            passes(3)
+            reads(2, sizes(r[1]).key)
+            // LRU maps remember who looked.
+            isPure = [1, 2, 5, 6, 11].contains(type(r[1]) ?? 0)
+            let isNested = type(r[1]) == 12 || type(r[1]) == 13
+            result = isNested ? .map : .value
+            maps = isNested ? 1 << UInt64(AbstractValue.lastMap) : r[1].maps
+        case 2:
+            reads(2, sizes(r[1]).key)
+            reads(3, sizes(r[1]).value)
+            passes(4)
+        case 3: reads(2, sizes(r[1]).key)
+        case 5, 7, 8, 42, 118, 125, 160, 188, 208: isPure = true
+        case 6:
+            reads(1, size(2))
+            passes(2, 3, 4, 5)
+        case 23: passes(1, 2)
+        case 51: passes(2, 3)
+        case 25, 130:     // data, size; packet bytes that perf_event_output adds by its flags may show a seed (C4)
+            reads(number == 25 ? 4 : 2, size(number == 25 ? 5 : 3))
+            passes(number == 25 ? 3 : 4, number == 25 ? 5 : 3)
+        case 69:
+            reads(2, size(3))
+            passes(3, 4)
+            fill(r[2], size: 0...size(3), with: 0, at, &state)
+        case 87:
+            reads(2, sizes(r[1]).value)
+            passes(3)
+        case 88, 89:
+            let count = sizes(r[1]).value
+            fill(r[2], size: (sizes(r[1]).value == 1 << 16 ? 0 : count)...count, with: 0, at, &state)
+        case 93, 94, 132, 133: break
+        case 131:
+            passes(2, 3)
+            (result, maps) = (.value, 1 << UInt64(AbstractValue.lastMap))
+        case 163:
+            passes(2, 4, 5)
+            reads(3, 4)
+            fill(r[3], size: 4...4, with: 0, at, &state)
+        case 182:
+            reads(1, size(2))
+            reads(3, 64)
+            isPure = true
+        case 204, 205:     // they hash addresses, ports and sequence numbers
+            passes(1, 2, 3)
+            isPure = true
+        case 206, 207: isPure = true
+        default:
+            for register in 1...5 {
+                if r[register].isNumber { look(r[register].taint, at, "is given to \(name)") }
+                else {
+                    reads(register, 1 << 16)
+                    if r[register].kinds.contains(.stack) { fill(r[register], size: 0...512, with: 0, at, &state) }
+                    if r[register].kinds.contains(.packet) { fill(r[register], size: 0...(1 << 16), with: 0, at, &state) }
+                }
+            }
+        }
+        if !isPure { look(controlLabels, at, "decides whether \(name) is called") }
+        returned(result, &state, maps: maps)
+    }
+
+    /// Its result is one more value that derives from the field, no look.
+    private func checksumDifference(_ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) {
+        func size(_ register: Int) -> Int64 { Int64(min(r[register].number.low32.ceiling, 1 << 16)) }
+        let labels = labels(behind: r[1], size: size(2), at, state) | labels(behind: r[3], size: size(4), at, state)
+        returned(.pureNumber, &state, labels: labels | r[2].taint | r[4].taint | r[5].taint)
+    }
+
+    // MARK: The packet's ends
+
+    private func adjusting(_ helper: String, _ argument: AbstractValue, _ at: Int) {
+        adjusted(at, helper)
+        look(argument.taint, at, "is given to \(helper)")
+        look(controlLabels, at, "decides whether \(helper) is called")
+    }
+
+    private func delta(_ argument: AbstractValue) -> ClosedRange<Int64> {
+        let number = argument.number.low32
+        let (low, high) = (Int64(Int32(truncatingIfNeeded: number.min)), Int64(Int32(truncatingIfNeeded: number.max)))
+        return low <= high && number.max - number.min < 1 << 31 ? low...high : -(1 << 16)...(1 << 16)
+    }
+
+    /// Goes on in two states: done and refused.
+    private func adjustHead(_ argument: AbstractValue, _ at: Int, _ state: inout AbstractState) -> Bool {
+        adjusting("bpf_xdp_adjust_head", argument, at)
+        let delta = delta(argument)
+        state.invalidatePackets()
+        var refused = state
+        returned(.number, &refused)
+        set(0, .number(Scalar(range: (.max - 4095)...(.max))), &refused)
+        flow(refused, to: at + 1, in: context, from: node)
+        // Grown bytes are the program's.
+        if delta.lowerBound < 0 {
+            state.writtenLower = min(state.writtenLower, state.headLower + delta.lowerBound)
+            state.writtenUpper = max(state.writtenUpper, state.headUpper)
+        }
+        state.headLower = max(state.headLower + delta.lowerBound, -AbstractValue.far)
+        state.headUpper = min(state.headUpper + delta.upperBound, AbstractValue.far)
+        returned(.number, &state)
+        set(0, .constant(0), &state)
+        flow(state, to: at + 1, in: context, from: node)
+        return false
+    }
+
+    private func adjustTail(_ argument: AbstractValue, _ at: Int, _ state: inout AbstractState) {
+        adjusting("bpf_xdp_adjust_tail", argument, at)
+        state.invalidatePackets()
+        // Grown bytes are zero, and after a cut they may lie anywhere.
+        if delta(argument).upperBound > 0 { (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far) }
+        returned(.number, &state)
+    }
+
+    /// `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes`: offset from data, buffer, length.
+    private func copyBytes(_ r: [AbstractValue], isStore: Bool, _ at: Int, _ state: inout AbstractState) {
+        look(r[2].taint | r[4].taint, at, "is part of an address")
+        let length = Int64(min(r[4].number.low32.ceiling, 1 << 16)), offset = r[2].number.low32
+        var packet = AbstractValue.pointer(.packet)
+        packet.lower = state.headLower + Int64(offset.min)
+        packet.upper = state.headUpper + Int64(offset.max)
+        if let part = r[2].part, state.facts.isHeaderLength(part), state.headLower == state.headUpper { packet.beyondHeader = state.headLower }
+        if isStore {
+            look(labels(behind: r[3], size: length, at, state) | controlLabels, at, "is stored to other bytes of the packet")
+            fill(packet, size: 0...length, with: 0, at, &state)
+        } else {
+            let labels = labels(behind: packet, size: length, at, state)
+            fill(r[3], size: (r[4].number.constant != nil ? length : 0)...length, with: labels | controlLabels, at, &state)
+        }
+        returned(.number, &state)
+    }
+
+    private func tailCall(_ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) -> Bool {
+        look(r[3].taint, at, "chooses a tail call")
+        var labels: UInt64 = controlLabels
+        let map = r[2].maps.nonzeroBitCount == 1 && r[2].kinds == .map ? r[2].maps.trailingZeroBitCount : AbstractValue.lastMap
+        let found = map < AbstractValue.lastMap ? targets(map: map, index: r[3].number) : nil
+        if let found {
+            for target in found {
+                guard let entry = enter(program: target, callSite: nil) else { return false }
+                changes(at)
+                var next = state
+                next.enter()
+                flow(next, to: 0, in: entry, from: node)
+            }
+            if found.isEmpty { labels = 0 }
+        } else {
+            unknownProgram(at)
+            labels |= state.fieldLabels
+        }
+        look(labels, at, "decides whether a tail call happens")
+        returned(.number, &state)
+        return limit == nil
+    }
+}

@@ -1,0 +1,73 @@
+import Foundation
+import Testing
+
+@testable import EBPF
+
+/// The analysis against ``Golden``: wrong in either direction is a failure.
+@Suite struct AnalysisGoldenTests {
+    /// Tags by line of a fixture.
+    static func tags(_ file: String) throws -> [Int: Set<String>] {
+        let path = Objects.fixtures.appendingPathComponent("analysis/\(file).bpf.c")
+        let lines = try String(contentsOf: path, encoding: .utf8).components(separatedBy: "\n")
+        var result: [Int: Set<String>] = [:]
+        for (number, line) in lines.enumerated() {
+            guard let comment = line.range(of: "// @") else { continue }
+            let words = line[comment.lowerBound...].split(separator: " ").filter { $0.hasPrefix("@") }
+            result[number + 1] = Set(words.map { String($0.dropFirst()) })
+        }
+        return result
+    }
+
+    static func link(_ path: String, _ program: String?) throws -> LinkedProgram {
+        try ProgramLoader.link(object: path, program: program, toRun: false).0
+    }
+
+    static func analysis(_ golden: Golden) throws -> (Analysis, [LinkedProgram]) {
+        let path = try Objects.fixture(golden.file)
+        let root = try link(path, golden.program)
+        let targets = try golden.next.map { try $0.mapValues { try link(path, $0) } }
+        let analysis = Analysis.of(root) { _, _ in targets.map { .known($0) } ?? .unknown }
+        let all = analysis.programs.map { name in ([root] + (targets.map { Array($0.values) } ?? [])).first { $0.program.name == name }! }
+        return (analysis, all)
+    }
+
+    @Test(arguments: Golden.all) func golden(_ golden: Golden) throws {
+        let (analysis, programs) = try AnalysisGoldenTests.analysis(golden)
+        let tags = try AnalysisGoldenTests.tags(golden.file)
+        func place(_ instruction: Int, _ program: Int = 0) -> String {
+            guard let source = programs[program].source(instruction) else { return "instruction \(instruction)" }
+            return source.file.hasSuffix("\(golden.file).bpf.c") ? "\(source.line)" : "\(source)"
+        }
+        /// The one tag of a line that the table knows.
+        func tag(_ instruction: Int, _ program: Int = 0, of known: some Sequence<String>) -> String {
+            let at = place(instruction, program)
+            return Int(at).flatMap { tags[$0]?.first { known.contains($0) } } ?? "line \(at)"
+        }
+        #expect(analysis.limit == nil)
+        #expect(analysis.isReadOnly == (golden.isReadOnly && (golden.program != "entry" || golden.next != nil)))
+
+        var reads: [String: Golden.Read] = [:]
+        for read in analysis.reads {
+            let tag = tag(read.instruction, read.program, of: golden.reads.keys)
+            if reads[tag] != .look { reads[tag] = read.isLook ? .look : .closed }
+        }
+        #expect(reads == golden.reads, "\(analysis.sinks)")
+        #expect(Set(analysis.completions.map { tag($0, of: golden.completed) }) == golden.completed)
+
+        var stores: [String: Golden.Range] = [:]
+        for store in analysis.stores {
+            let tag = tag(store.instruction, of: golden.stores.keys)
+            switch stores[tag] {
+            case nil: stores[tag] = store.fromL3.map { .l3(Int($0.lower), Int($0.upper)) } ?? .data(Int(store.fromData.lower), Int(store.fromData.upper))
+            case .l3(let low, let high):
+                stores[tag] = store.fromL3.map { .l3(min(low, Int($0.lower)), max(high, Int($0.upper))) }
+                    ?? .data(Int(store.fromData.lower), Int(store.fromData.upper))
+            case .data(let low, let high): stores[tag] = .data(min(low, Int(store.fromData.lower)), max(high, Int(store.fromData.upper)))
+            }
+        }
+        #expect(stores == golden.stores)
+        var adjusts: [String: String] = [:]
+        for adjustment in analysis.adjustments { adjusts[tag(adjustment.instruction, of: golden.adjusts.keys)] = adjustment.helper }
+        #expect(adjusts == golden.adjusts)
+    }
+}
