@@ -48,8 +48,8 @@ import Testing
             if (in[4] == 3) out[2] = bpf_for_each_map_elem(&table, drop, &b, 0);
             else out[2] = bpf_for_each_map_elem(&table, see, &b, 0);
             out[3] = b.sum;
+            /* What c sums up is this CPU's, and which that is may change from run to run. */
             out[4] = bpf_for_each_map_elem(&own, see, &c, in[5] > 8);
-            out[5] = c.sum;
             """),
         Case(description: "tail calls by index", declarations: """
             static int first(struct xdp_md *ctx); 
