@@ -22,6 +22,8 @@ ALLOWED = {
     "rte_pktmbuf_clone",
     # idle = sleep, and what a virtio-user peer negotiated, asked in housekeeping.
     "nanosleep", "rte_eth_dev_info_get",
+    # bpf_snprintf and bpf_trace_printk; their buffer is made once.
+    "snprintf", "inet_ntop", "memchr", "strlen", "strnlen", "pthread_once",
     # What the vhost peer negotiated, asked once a burst.
     "rte_eth_vhost_get_vid_from_port_id", "rte_vhost_get_negotiated_features",
 }
