@@ -16,7 +16,7 @@ import Wire
     let egress: Egress
     private let counters: LcoreCounters
     /// When the round before ended: what lies between two rounds is the loop itself.
-    private(set) var lastCycles: UInt64 = 0
+    private(set) var lastCycles = apus_cycles()
     private var rest: Rest
     private var round: UInt32 = 0
     /// Counts bursts: what is asked once a burst is asked when this has changed.
