@@ -63,7 +63,12 @@ import Wire
     @_noLocks
     public func capabilities() -> TransmitCapabilities {
         guard unsafe apus_eth_is_open(shared) else { return .nothing }
-        guard driver == .vhost else { return unsafe Self.offered(apus_eth_offloads(shared)) }
+        guard driver == .vhost else {
+            var offered = unsafe Self.offered(apus_eth_offloads(shared))
+            // rte_eth_tx_prepare seeds anew from the IPv6 header alone.
+            offered.extensions = driver == .virtio
+            return offered
+        }
         // The event comes after the queues are open, so the library is asked every time.
         var features: UInt64 = 0
         guard unsafe apus_vhost_features(apus_eth_number(shared), &features) else { return .nothing }

@@ -14,22 +14,6 @@ struct Egress {
 
     @_noLocks
     func send(_ packet: consuming Packet, by slot: inout PortSlot) {
-        // Only trusted packets are written to on their way out.
-        guard packet.isExclusive || !packet.state.isTrusted else { return sendOwned(packet, by: &slot) }
-        sendExclusive(packet, by: &slot)
-    }
-
-    /// A flooded packet: its headers become its own first.
-    @_noLocks
-    private func sendOwned(_ packet: consuming Packet, by slot: inout PortSlot) {
-        guard let own = own(packet) else {
-            return slot.counters.dropped(.noMemory)
-        }
-        sendExclusive(own, by: &slot)
-    }
-
-    @_noLocks
-    private func sendExclusive(_ packet: consuming Packet, by slot: inout PortSlot) {
         let state = packet.state
         #if APUS_PLANTED
         Planted.spoilSeed(packet)

@@ -75,6 +75,16 @@ import Testing
         #expect(try driver("driver = vdev", "devargs = net_ring0,a=b") == .vdev(devargs: "net_ring0,a=b"))
     }
 
+    @Test(arguments: [
+        (["driver = af-xdp", "interface = eth1"], [.infer]), (["driver = vdev", "devargs = net_af_packet0,iface=eth1"], [.infer]),
+        (["driver = vdev", "devargs = net_ring0"], [.device]), (["driver = pci", "address = 3b:00.1"], [.device]),
+        (["driver = af-xdp", "interface = eth1", "rx-checksum = device"], [.device]),
+    ] as [([String], [PortConfiguration.ReceiveChecksum])])
+    func whoLosesTheMarkInfers(lines: [String], expected: [PortConfiguration.ReceiveChecksum]) throws {
+        let text = "[apus]\nlcores = 0\n[port p]\n\(lines.joined(separator: "\n"))\n[port n]\ndriver = null\n[wire w]\nports = p n"
+        #expect(try load(text).ports[0].receiveChecksum == expected)
+    }
+
     @Test func oneDaemonMayHoldBothEndsOfASocket() throws {
         let configuration = try load("""
             [apus]

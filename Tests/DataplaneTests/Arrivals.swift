@@ -222,9 +222,18 @@ enum Arrivals {
 
     // MARK: What vhost does to what leaves
 
+    /// As a queue of net_vhost hands it to the driver.
+    static func preparedForVhost(_ packet: consuming Packet, _ counters: TestCounters) -> Packet? {
+        let shared = UnsafeMutablePointer<apus_eth_port>.allocate(capacity: 1)
+        unsafe shared.initialize(to: apus_eth_port())
+        defer { unsafe shared.deallocate() }
+        let queue = unsafe EthQueue(shared: shared, driver: .vhost, receiveQueue: 0, transmitQueue: 0, isShared: false, isLinearOnly: false, lengthMax: 65_535)
+        return queue.prepare(packet, PacketBench.shared.memory, counters.port(0))
+    }
+
     /// net_vhost's enqueue seeds anew (rte_net_intel_cksum_prepare): nothing of it may reach the guest.
     static func vhost(_ report: Report) {
-        let queue = EthQueue(port: 0)
+        let counters = TestCounters()
         for network in networks {
             for transport in [Specimen.Transport.tcp, .udp] {
                 for tags in 0...2 {
@@ -238,7 +247,7 @@ enum Arrivals {
                             let other = isShared ? packet.clone(PacketBench.shared.small.allocator) : nil
                             let name = "\(specimen.name)\(isSuperframe ? ", superframe" : "")\(isShared ? ", shared" : "") to vhost"
                             report.count(("vhost", isSuperframe ? "superframe" : "packet"), ("network", network.rawValue), ("shared", "\(isShared)"), ("nesting", "plain, \(tags) tags"))
-                            guard let ready = queue.prepare(packet, PacketBench.shared.small.allocator) else { report.expect(false, "\(name): no memory"); continue }
+                            guard let ready = preparedForVhost(packet, counters) else { report.expect(false, "\(name): no memory"); continue }
                             unsafe _ = apus_vhost_enqueue_seeds(ready.mbuf)
                             report.expect(ready.bytes == specimen.unfinished, "\(name): seed \(Reference.word(ready.bytes, specimen.field)), not \(Reference.word(specimen.unfinished, specimen.field))")
                             let flags = unsafe apus_mbuf_flags(ready.mbuf)

@@ -30,7 +30,7 @@ extension DPDKSuites {
             unsafe apus_mbuf_set_offload(bare.mbuf, apus_flag_tx_ipv4 | apus_flag_tx_tcp | apus_flag_tx_tso, 14, 20, 20, 1448)
             unsafe #expect(apus_vhost_enqueue_seeds(bare.mbuf) == 0)
             #expect(Reference.word(bare.bytes, 50) == 0x140d)
-            guard let ready = EthQueue(port: 0).prepare(PacketBench.shared.packet(frame, state), PacketBench.shared.small.allocator) else {
+            guard let ready = Arrivals.preparedForVhost(PacketBench.shared.packet(frame, state), TestCounters()) else {
                 Issue.record("no memory")
                 return
             }

@@ -117,8 +117,9 @@ extension PortConfiguration {
         deliver = reader.choice("deliver") ?? .offload
         // A tap's kernel ignores "verified" on write but honours "partial"; guests with native XDP or an older FreeBSD mishandle it.
         verified = reader.choice("verified") ?? (word == .tap ? .reseed : .plain)
-        // Nothing is behind a local AF_XDP interface that could have damaged a packet, and the driver loses the mark.
-        receiveChecksum = reader.choices("rx-checksum") ?? (word == .afXDP ? [.infer] : [.device])
+        // AF_XDP and AF_PACKET lose the mark of what was never on a wire.
+        let isMarkLost = word == .afXDP || word == .vdev && reader.entry("devargs")?.value.contains("af_packet") == true
+        receiveChecksum = reader.choices("rx-checksum") ?? [isMarkLost ? .infer : .device]
         lcores = Self.lcores(reading: &reader, daemonLcores)
         let driver: Driver? = switch word {
         case .tap: Self.tap(reading: &reader)
