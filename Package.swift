@@ -89,13 +89,13 @@ let package = Package(
         ], swiftSettings: house),
         .executableTarget(name: "apus-loader", dependencies: ["EBPF"], swiftSettings: house),
         .executableTarget(name: "apus-bench", dependencies: [
-            "CBench", "CChecksum", "Dataplane", "EBPF", "Wire", "DPDK",
+            "CBench", "CChecksum", "CDPDK", "Dataplane", "EBPF", "Wire", "DPDK",
             .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: dpdkSwift),
 
         .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
-        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire", "CLinux"], swiftSettings: dpdkSwift),
+        .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ]
 )

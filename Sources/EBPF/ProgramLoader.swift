@@ -36,15 +36,27 @@ public enum ProgramLoader {
     /// The unverified program, and the bytes it was read from: the file is read once, so that what is verified is
     /// what was linked.
     static func link(object path: String, program name: String?, entries: [String: Int] = [:], toRun: Bool = true) throws(LoadError) -> (LinkedProgram, [UInt8]) {
-        let bytes: [UInt8]
-        do {
-            bytes = try Array(Data(contentsOf: URL(fileURLWithPath: path)))
-        } catch {
-            throw LoadError(.unreadable, object: path, "cannot be read: \((error as NSError).localizedDescription)")
-        }
+        let bytes = try read(path)
         var object = try ObjectFile(name: path, bytes: bytes)
         try object.resize(entries)
         return (try Linker.link(try select(name, of: object), of: object, toRun: toRun), bytes)
+    }
+
+    /// The program named, or all XDP programs of an object, to be analysed only.
+    static func linkAll(object path: String, program name: String?) throws(LoadError) -> [LinkedProgram] {
+        let object = try ObjectFile(name: path, bytes: try read(path))
+        if name != nil || object.programs.isEmpty { return [try Linker.link(try select(name, of: object), of: object, toRun: false)] }
+        var linked: [LinkedProgram] = []
+        for program in object.programs { linked.append(try Linker.link(program, of: object, toRun: false)) }
+        return linked
+    }
+
+    private static func read(_ path: String) throws(LoadError) -> [UInt8] {
+        do {
+            return try Array(Data(contentsOf: URL(fileURLWithPath: path)))
+        } catch {
+            throw LoadError(.unreadable, object: path, "cannot be read: \((error as NSError).localizedDescription)")
+        }
     }
 
     static func select(_ name: String?, of object: ObjectFile) throws(LoadError) -> ObjectFile.Function {

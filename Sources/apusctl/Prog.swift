@@ -2,9 +2,9 @@ import ArgumentParser
 import EBPF
 import Foundation
 
-/// What needs no daemon: programs from files, run here.
+/// What needs no daemon: programs from files, run or explained here.
 struct Prog: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Run programs without a daemon.", subcommands: [ProgRun.self, ProgExec.self])
+    static let configuration = CommandConfiguration(abstract: "Run and explain programs without a daemon.", subcommands: [ProgRun.self, ProgExec.self, ProgExplain.self])
 }
 
 enum EngineName: String, ExpressibleByArgument, CaseIterable {

@@ -18,6 +18,8 @@ ALLOWED = {
     "memcpy", "memmove", "memset", "memcmp", "bcmp", "__errno_location", "__stack_chk_fail",
     # mbuf checks that cannot fail, and ethdev's hooks for callbacks nobody registers.
     "__rte_panic", "rte_eth_call_rx_callbacks", "rte_eth_call_tx_callbacks",
+    # A flooded packet's copies, from the pool.
+    "rte_pktmbuf_clone",
     # idle = sleep, and what a virtio-user peer negotiated, asked in housekeeping.
     "nanosleep", "rte_eth_dev_info_get",
     # What the vhost peer negotiated, asked once a burst.

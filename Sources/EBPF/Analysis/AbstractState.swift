@@ -31,8 +31,19 @@ struct AbstractState: Equatable {
     struct Key: Hashable {
         let facts: PacketFacts.Key
         let head: Int64?
+        /// Of the places packet pointers in registers point to: two ways through a parser stay two.
+        var pointers: UInt64
     }
-    var key: Key { Key(facts: facts.key, head: headLower == headUpper ? headLower : nil) }
+    var key: Key { Key(facts: facts.key, head: headLower == headUpper ? headLower : nil, pointers: pointers) }
+
+    private var pointers: UInt64 {
+        var hash: UInt64 = 0
+        for (register, value) in registers.enumerated() where value.kinds == .packet && (value.lower == value.upper || value.beyondHeader != nil) {
+            let place = value.lower == value.upper ? UInt64(bitPattern: value.lower) : UInt64(bitPattern: value.beyondHeader ?? 0) | 1 << 40
+            hash = (hash ^ place ^ UInt64(register) << 48) &* 0x9e37_79b9_7f4a_7c15
+        }
+        return hash
+    }
 
     static func entry() -> AbstractState {
         var state = AbstractState()

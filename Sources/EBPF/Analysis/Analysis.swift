@@ -7,6 +7,8 @@ public struct Analysis: Sendable {
         public let instruction: Int
         public internal(set) var fromData: ByteRange
         public internal(set) var fromL3: ByteRange?
+        /// It is certainly the checksum field, and nothing else.
+        public internal(set) var isField = false
     }
 
     /// A helper that moves the packet's ends.
@@ -39,6 +41,8 @@ public struct Analysis: Sendable {
     public internal(set) var adjustments: [Adjustment] = []
     public internal(set) var reads: [FieldRead] = []
     public internal(set) var sinks: [Sink] = []
+    /// Branches here that depend on what is looked at.
+    public internal(set) var comparisons: [Int] = []
     /// A partial packet is completed before the first of these that a run comes to; here, in this program.
     public internal(set) var completions: [Int] = []
     /// Instructions that go on in a program nobody knows yet.

@@ -111,7 +111,7 @@ extension AnalysisEngine {
         let width: UInt8 = is64 ? 0xff : 0x0f
         let labels = (a.tainted & width == 0 ? 0 : a.taint) | (b.tainted & width == 0 ? 0 : b.taint)
         if labels != 0, arms.count == 2, arms[0].target != arms[1].target, !isClosed(comparison, a, b) {
-            branched(on: labels)
+            branched(on: labels, at)
         }
         for (condition, target) in arms {
             var arm = state

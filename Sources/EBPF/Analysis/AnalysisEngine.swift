@@ -3,8 +3,8 @@
 final class AnalysisEngine {
     /// Bounds on the work; beyond them everything is possible.
     static let stepsMax = 4_000_000, statesMax = 40_000, callsMax = 8, contextsMax = 4_000, programsMax = 64
-    /// Kept apart at one place; what comes more forgets its facts.
-    static let keysMax = 48
+    /// Kept apart at one place; what comes more is kept apart by facts only, then by nothing.
+    static let keysMax = 48, factKeysMax = 96
     /// Rounds before a place's ranges are widened.
     static let patience = 24
     /// Reads of the field that are told apart; the rest share the last label.
@@ -25,7 +25,7 @@ final class AnalysisEngine {
     }
 
     struct Place: Hashable { let context, block: Int }
-    private struct NodeKey: Hashable { let place: Place; let key: AbstractState.Key }
+    private struct NodeKey: Hashable { let place: Place; var key: AbstractState.Key }
     struct Site: Hashable { let program, instruction: Int }
 
     struct Event {
@@ -48,6 +48,7 @@ final class AnalysisEngine {
         var data = ByteRange()
         var l3 = ByteRange()
         var isL3Certain = true
+        var isField = true
     }
 
     private(set) var codes: [Code] = []
@@ -74,6 +75,7 @@ final class AnalysisEngine {
     private(set) var readSites: [Site: UInt64] = [:]
     private(set) var lookLabels: UInt64 = 0
     private(set) var sinks: [Site: String] = [:]
+    private var comparisons: [Site: UInt64] = [:]
     private(set) var stores: [Site: StoreRange] = [:]
     private(set) var adjustments: [Site: String] = [:]
     private(set) var unknownTailCalls: Set<Site> = []
@@ -130,12 +132,16 @@ final class AnalysisEngine {
         guard codes[contexts[context].program].instructions.indices.contains(block) else { return }
         let place = Place(context: context, block: block)
         var state = state
+        let code = codes[contexts[context].program].flow
+        for register in 0..<10 where !code.isLive(register, at: block) { state.registers[register] = .unknown }
         var key = NodeKey(place: place, key: state.key)
-        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.keysMax {
+        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.keysMax { key.key.pointers = 0 }
+        if nodeIndex[key] == nil, nodesAt[place]?.count ?? 0 >= AnalysisEngine.factKeysMax {
             state.facts = PacketFacts()
             state.headLower = -AbstractValue.far
             state.headUpper = AbstractValue.far
             key = NodeKey(place: place, key: state.key)
+            key.key.pointers = 0
         }
         let index: Int
         if let known = nodeIndex[key] {
@@ -203,7 +209,8 @@ final class AnalysisEngine {
     }
 
     /// The branch at the end of the block at hand depends on `labels`: so does whatever happens before its arms meet.
-    func branched(on labels: UInt64) {
+    func branched(on labels: UInt64, _ at: Int) {
+        comparisons[Site(program: program, instruction: at), default: 0] |= labels
         var isNew = false
         for block in code.flow.region(of: block) {
             let place = Place(context: context, block: block)
@@ -247,11 +254,12 @@ final class AnalysisEngine {
 
     func changes(_ at: Int) { nodes[node].events[at, default: Event()].isChange = true }
 
-    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?) {
+    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?, isField: Bool = false) {
         func clamped(_ value: Int64) -> Int32 { Int32(clamping: value) }
         var range = stores[Site(program: program, instruction: at)] ?? StoreRange()
         range.data.include(clamped(lower), clamped(upper))
         if let l3 { range.l3.include(clamped(lower - l3), clamped(upper - l3)) } else { range.isL3Certain = false }
+        range.isField = range.isField && isField
         stores[Site(program: program, instruction: at)] = range
         changes(at)
     }
@@ -285,7 +293,7 @@ final class AnalysisEngine {
         result.states = nodes.count
         let order: (Site, Site) -> Bool = { ($0.program, $0.instruction) < ($1.program, $1.instruction) }
         for (site, range) in stores.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
-            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil))
+            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil, isField: range.isField))
         }
         for (site, helper) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
             result.adjustments.append(.init(instruction: site.instruction, helper: helper))
@@ -299,6 +307,7 @@ final class AnalysisEngine {
             result.sinks.append(.init(program: site.program, instruction: site.instruction, reason: reason))
         }
         result.unknownTailCalls = unknownTailCalls.filter { $0.program == 0 }.map(\.instruction).sorted()
+        result.comparisons = comparisons.filter { $0.key.program == 0 && $0.value & lookLabels != 0 }.map(\.key.instruction).sorted()
         result.completions = completions()
         let count = root.instructions.count
         result.isProvedInBounds = [Bool](repeating: false, count: count)

@@ -148,12 +148,13 @@ extension AnalysisEngine {
     /// A store to the field itself keeps what is closed closed; its bytes are the program's own from then on.
     private func writePacket(_ value: AbstractValue, _ pointer: AbstractValue, _ size: Int, _ at: Int, _ state: inout AbstractState) {
         let upper = pointer.upper + Int64(size)
-        stored(at, lower: pointer.lower, upper: upper, l3: state.facts.l3)
+        let overlap = state.facts.overlap(pointer, size: Int64(size))
+        stored(at, lower: pointer.lower, upper: upper, l3: state.facts.l3, isField: overlap.isField(size))
         state.writtenLower = min(state.writtenLower, pointer.lower)
         state.writtenUpper = max(state.writtenUpper, upper)
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
-        guard case .exact(let first, _) = state.facts.overlap(pointer, size: Int64(size)), pointer.kinds == .packet else {
+        guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
             if tainted != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
             return
         }

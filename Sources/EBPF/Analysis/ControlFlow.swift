@@ -7,6 +7,7 @@ struct ControlFlow {
     private let successors: [Int: [Int]]            // by leader, within the function
     private let postDominator: [Int: Int]           // by leader; missing: the function's end
     private let terminators: [Int: Int]             // leader -> last instruction
+    private let live: [Int: UInt16]                 // by leader: registers somebody still reads, a bit each
 
     init(_ code: [Instruction]) {
         var isLeader = [Bool](repeating: false, count: code.count + 1)
@@ -47,6 +48,7 @@ struct ControlFlow {
             dominators.merge(ControlFlow.postDominators(from: entry, successors)) { $1 }
         }
         postDominator = dominators
+        live = ControlFlow.liveness(code, leaders, successors, terminators)
     }
 
     /// Where a jump goes; nil: it is none.
@@ -64,6 +66,49 @@ struct ControlFlow {
         if i.opcode == 0x95 { return [] }
         guard let target = target(i, at) else { return [at + 1] }
         return i.opcode >> 4 == 0 ? [target] : [target, at + 1]
+    }
+
+    func isLive(_ register: Int, at leader: Int) -> Bool { live[leader, default: .max] >> UInt16(register) & 1 != 0 }
+
+    private static func liveness(_ code: [Instruction], _ leaders: [Int], _ successors: [Int: [Int]], _ terminators: [Int: Int]) -> [Int: UInt16] {
+        var live: [Int: UInt16] = [:]
+        var isStable = false
+        while !isStable {
+            isStable = true
+            for leader in leaders.reversed() {
+                var mask: UInt16 = (successors[leader] ?? []).reduce(1 << 10) { $0 | live[$1, default: 0] }
+                var body: [Int] = [], at = leader
+                while at <= terminators[leader] ?? leader {
+                    body.append(at)
+                    at += code[at].isLoadImmediate64 ? 2 : 1
+                }
+                for at in body.reversed() {
+                    let (reads, writes) = registers(code[at])
+                    mask = mask & ~writes | reads
+                }
+                if live[leader] != mask {
+                    live[leader] = mask
+                    isStable = false
+                }
+            }
+        }
+        return live
+    }
+
+    /// Registers an instruction reads and writes.
+    private static func registers(_ i: Instruction) -> (reads: UInt16, writes: UInt16) {
+        let d: UInt16 = 1 << UInt16(min(i.destination, 11)), s: UInt16 = 1 << UInt16(min(i.source, 11)), isRegister = i.opcode & 8 != 0
+        switch i.instructionClass {
+        case 0: return (0, d)
+        case 1: return (s, d)
+        case 2: return (d, 0)
+        case 3: return (d | s | 1, 0)       // atomics may read r0; what they write they read
+        case 4, 7: return ((i.opcode >> 4 == 0xb ? 0 : d) | (isRegister ? s : 0), d)
+        default:
+            if i.isCall { return (0x3e, 0x3f) }
+            if i.opcode >> 4 == 0x9 { return (1, 0) }
+            return i.opcode >> 4 == 0 ? (0, 0) : (d | (isRegister ? s : 0), 0)
+        }
     }
 
     func terminator(_ leader: Int) -> Int { terminators[leader] ?? leader }

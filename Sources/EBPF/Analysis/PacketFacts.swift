@@ -6,8 +6,8 @@
 ///
 /// - L3 stands behind 14 bytes of Ethernet and some VLAN tags of four; the EtherTypes compared so far say how many
 ///   there are at least, and whether an IP header follows;
-/// - the L4 header stands behind an IPv4 header of 4 * ihl bytes, or an IPv6 header of 40 (and extension headers of
-///   eights, should the parser learn them); offset 16 for TCP, 6 for UDP: what the protocol byte was compared with;
+/// - the L4 header stands behind an IPv4 header of 4 * ihl bytes, or an IPv6 header of 40 (behind extension headers the
+///   parser knows none); offset 16 for TCP, 6 for UDP: what the protocol byte was compared with;
 /// - a pointer that is exactly L3 + constant, or L3 + constant + 4 * ihl of that header, hits the field at one constant
 ///   and no other;
 /// - any other pointer may hit it wherever its range of offsets meets a place the field can be at. These places keep a
@@ -40,12 +40,11 @@ struct PacketFacts: Equatable, Hashable {
     /// What decides where the field is: states that agree here are joined, others are kept apart.
     struct Key: Hashable {
         var tags = 0
-        var tagTypes: UInt64 = 0
         var family = Family.unknown
         var proto: UInt8?
         var headerWords: UInt8?
     }
-    var key: Key { Key(tags: tags, tagTypes: tagTypes, family: family, proto: proto, headerWords: ihl.count == 1 ? ihl.lowerBound : nil) }
+    var key: Key { Key(tags: tags, family: family, proto: proto, headerWords: ihl.count == 1 ? ihl.lowerBound : nil) }
 
     func joined(_ other: PacketFacts) -> PacketFacts {
         if self == other { return self }
@@ -160,6 +159,11 @@ struct PacketFacts: Equatable, Hashable {
         case exact(at: Int, isUDP: Bool)
         /// These bytes of the access may belong to it (the first eight; a longer access: all).
         case possible(bytes: UInt8)
+
+        /// The access is inside the field.
+        func isField(_ size: Int) -> Bool {
+            if case .exact(let first, _) = self { first <= 0 && size <= first + 2 } else { false }
+        }
     }
 
     /// Where an access of `size` bytes through `pointer` meets the field.
@@ -179,15 +183,7 @@ struct PacketFacts: Equatable, Hashable {
             return isExact ? single(pointer.lower - l3 - header, size, offsets)
                 : union(offsets.map { l3 + header + $0 }, pointer, size, false)
         }
-        if isExact, proto != nil, !PacketFacts.isExtension(proto) { return single(pointer.lower - l3 - 40, size, offsets) }
-        let first = l3 + 40 + (PacketFacts.isExtension(proto) ? 8 : 0)
-        let last = proto != nil && !PacketFacts.isExtension(proto) ? first : first + 1024
-        return union(offsets.flatMap { offset in stride(from: first, through: last, by: 8).map { $0 + offset } }, pointer, size, isExact)
-    }
-
-    private static func isExtension(_ proto: UInt8?) -> Bool {
-        guard let proto else { return false }
-        return [0, 43, 44, 50, 51, 60, 135, 139, 140].contains(proto)
+        return isExact ? single(pointer.lower - l3 - 40, size, offsets) : union(offsets.map { l3 + 40 + $0 }, pointer, size, false)
     }
 
     /// Offsets of the field in the L4 header; nil: the packet has none that is known.
@@ -196,7 +192,6 @@ struct PacketFacts: Equatable, Hashable {
         case 6: [16]
         case 17: [6]
         case nil: [6, 16]
-        case let other where family == .ipv6 && PacketFacts.isExtension(other): [6, 16]
         default: nil
         }
     }
