@@ -51,19 +51,25 @@ struct AbstractState: Equatable {
         return state
     }
 
-    /// Registers and stack of a program at its start; the packet stays as it is.
+    /// Registers and frame of a program at its start; the packet stays as it is. A tail call in a subprogram keeps the
+    /// frames below: the new program returns to the caller.
     mutating func enter() {
-        registers = [AbstractValue](repeating: .unknown, count: 12)
+        registers = registers.map(\.stale)
         registers[1] = .pointer(.context)
         registers[10] = .pointer(.stack)
-        frames = [AbstractFrame()]
-        saved = []
+        registers[10].frame = UInt8(frames.count - 1)
+        // What stood in the frame is still there.
+        let labels = self.labels(frame: UInt8(frames.count - 1), from: -512, to: 0)
+        frames[frames.count - 1] = AbstractFrame()
+        if labels != 0 {
+            for index in 0..<64 { frames[frames.count - 1].slots[index].taint(labels) }
+        }
     }
 
     mutating func call() {
         saved.append(SavedRegisters(values: Array(registers[6...9])))
-        for register in 6...9 { registers[register] = .unknown }
-        registers[0] = .unknown
+        registers[0] = registers[0].stale
+        for register in 6...9 { registers[register] = registers[register].stale }
         frames.append(AbstractFrame())
         registers[10] = .pointer(.stack)
         registers[10].frame = UInt8(frames.count - 1)
@@ -74,7 +80,7 @@ struct AbstractState: Equatable {
         guard let values = saved.popLast()?.values, frames.count > 1 else { return false }
         frames.removeLast()
         for register in 6...9 { registers[register] = values[register - 6] }
-        for register in 1...5 { registers[register] = .unknown }
+        for register in 1...5 { registers[register] = registers[register].stale }
         registers[10] = .pointer(.stack)
         registers[10].frame = UInt8(frames.count - 1)
         return true
@@ -236,6 +242,13 @@ struct AbstractState: Equatable {
 
 /// Arithmetic on numbers that keeps track of bytes.
 extension AbstractValue {
+    /// What verified code does not read any more: of any value, but not of any origin.
+    var stale: AbstractValue {
+        var result = AbstractValue.unknown
+        result.taint(taint)
+        return result
+    }
+
     func low(bytes: Int) -> AbstractValue {
         guard bytes < 8 else { return self }
         var result = AbstractValue.number(number.low(bytes: bytes))

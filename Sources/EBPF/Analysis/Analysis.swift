@@ -15,6 +15,8 @@ public struct Analysis: Sendable {
     public struct Adjustment: Equatable, Sendable {
         public let instruction: Int
         public let helper: String
+        /// Bytes that growing may bring in, from the arrival's first: they count as written.
+        public let grown: ByteRange
     }
 
     /// An instruction that reads the checksum field, or may.
@@ -68,10 +70,7 @@ public struct Analysis: Sendable {
         let lower = Int64(range.lower) + Int64(l3Offset), upper = Int64(range.upper) + Int64(l3Offset)
         var hull = ByteRange()
         for store in stores { hull.include(store.fromData.lower, store.fromData.upper) }
-        for adjustment in adjustments {
-            if adjustment.helper == "bpf_xdp_adjust_head" { hull.include(-256, 0) }
-            if adjustment.helper == "bpf_xdp_adjust_tail" { hull.include(14, .max) }
-        }
+        for adjustment in adjustments where !adjustment.grown.isEmpty { hull.include(adjustment.grown.lower, adjustment.grown.upper) }
         return Int64(hull.lower) <= lower && upper <= Int64(hull.upper)
     }
 }

@@ -72,12 +72,14 @@ extension AnalysisEngine {
         let operation = i.opcode >> 4
         if operation == 0xb {
             guard i.offset != 0 else { return set(i.destination, is64 ? b : narrowed(b), &state) }
-            var value = AbstractValue.number(plain(b).number.low(bytes: Int(i.offset) / 8).extended(bits: UInt64(max(8, min(32, i.offset)))))
+            guard [8, 16, 32].contains(i.offset) else { return giveUp("an instruction that is none") }
+            var value = AbstractValue.number(plain(b).number.low(bytes: Int(i.offset) / 8).extended(bits: UInt64(i.offset)))
             value.taint(b.taint)
             return set(i.destination, is64 ? value : narrowed(value), &state)
         }
         if operation == 0xd {
-            let bytes = max(2, min(8, Int(i.immediate) / 8)), isSwap = is64 || isRegister
+            guard [16, 32, 64].contains(i.immediate) else { return giveUp("an instruction that is none") }
+            let bytes = Int(i.immediate) / 8, isSwap = is64 || isRegister
             return set(i.destination, isSwap ? plain(a).swapped(bytes: bytes) : plain(a).low(bytes: bytes), &state)
         }
         if is64, operation <= 1, !a.isNumber || !b.isNumber {

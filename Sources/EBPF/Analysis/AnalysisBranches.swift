@@ -82,7 +82,7 @@ extension AnalysisEngine {
     }
 
     private func call(_ target: Int, _ at: Int, _ state: AbstractState) {
-        guard code.instructions.indices.contains(target), let callee = enter(program: program, callSite: at) else { return }
+        guard code.instructions.indices.contains(target), let callee = enter(callSite: at) else { return }
         var state = state
         state.call()
         flow(state, to: target, in: callee, from: node)

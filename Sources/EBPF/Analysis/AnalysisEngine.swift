@@ -32,6 +32,8 @@ final class AnalysisEngine {
         /// A store, an adjusting helper or a tail call.
         var isChange = false
         var readLabels: UInt64 = 0
+        /// The read meets the field in every packet that has one; else it is asked of the packet at hand.
+        var isCertain = false
         var isUnknownProgram = false
     }
 
@@ -77,7 +79,7 @@ final class AnalysisEngine {
     private(set) var sinks: [Site: String] = [:]
     private var comparisons: [Site: UInt64] = [:]
     private(set) var stores: [Site: StoreRange] = [:]
-    private(set) var adjustments: [Site: String] = [:]
+    private(set) var adjustments: [Site: (helper: String, grown: ByteRange)] = [:]
     private(set) var unknownTailCalls: Set<Site> = []
     private(set) var packetReads: Set<Site> = []
     private var accesses: Set<Site> = []
@@ -166,16 +168,25 @@ final class AnalysisEngine {
         pending.append(index)
     }
 
-    /// The context of a call from here, or of a program entered by tail call (`callSite` nil).
-    func enter(program: Int, callSite: Int?) -> Int? {
-        let key = callSite.map { [program, context, $0] } ?? [program, -1, 0]
+    /// The context of a call from here.
+    func enter(callSite: Int) -> Int? {
+        context(program, parent: context, callSite: callSite, callBlock: block, depth: contexts[context].depth + 1)
+    }
+
+    /// The context of a program that takes the place of the function at hand: it returns to the same caller.
+    func enterByTailCall(program: Int) -> Int? {
+        let here = contexts[context]
+        return context(program, parent: here.parent, callSite: here.callSite, callBlock: here.callBlock, depth: here.depth)
+    }
+
+    private func context(_ program: Int, parent: Int?, callSite: Int, callBlock: Int, depth: Int) -> Int? {
+        let key = [program, parent ?? -1, callSite]
         if let known = contextIndex[key] { return known }
-        let depth = callSite == nil ? 0 : contexts[context].depth + 1
         guard depth < AnalysisEngine.callsMax, contexts.count < AnalysisEngine.contextsMax else {
             giveUp("calls too deep or too many")
             return nil
         }
-        contexts.append(Context(program: program, parent: callSite == nil ? nil : context, callSite: callSite ?? 0, callBlock: block, depth: depth))
+        contexts.append(Context(program: program, parent: parent, callSite: callSite, callBlock: callBlock, depth: depth))
         contextIndex[key] = contexts.count - 1
         return contexts.count - 1
     }
@@ -236,11 +247,12 @@ final class AnalysisEngine {
     // MARK: What was found
 
     /// The label of a read of the field at `at`.
-    func read(at: Int) -> UInt64 {
+    func read(at: Int, isCertain: Bool = false) -> UInt64 {
         let site = Site(program: program, instruction: at)
         if labelOf[site] == nil { labelOf[site] = min(labelOf.count, AnalysisEngine.labelsMax) }
         let label: UInt64 = 1 << UInt64(labelOf[site] ?? AnalysisEngine.labelsMax)
         readSites[site] = label
+        nodes[node].events[at, default: Event()].isCertain = isCertain || code.instructions[at].instructionClass != 1
         nodes[node].events[at, default: Event()].readLabels |= label
         return label
     }
@@ -264,8 +276,11 @@ final class AnalysisEngine {
         changes(at)
     }
 
-    func adjusted(_ at: Int, _ helper: String) {
-        adjustments[Site(program: program, instruction: at)] = helper
+    func adjusted(_ at: Int, _ helper: String, grown lower: Int64 = 0, _ upper: Int64 = 0) {
+        let site = Site(program: program, instruction: at)
+        var grown = adjustments[site]?.grown ?? ByteRange()
+        if lower < upper { grown.include(Int32(clamping: lower), Int32(clamping: upper)) }
+        adjustments[site] = (helper, grown)
         changes(at)
     }
 
@@ -295,11 +310,11 @@ final class AnalysisEngine {
         for (site, range) in stores.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
             result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil, isField: range.isField))
         }
-        for (site, helper) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
-            result.adjustments.append(.init(instruction: site.instruction, helper: helper))
+        for (site, found) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
+            result.adjustments.append(.init(instruction: site.instruction, helper: found.helper, grown: found.grown))
         }
         result.writesElsewhere = !unknownTailCalls.isEmpty || stores.keys.contains { $0.program != 0 }
-            || adjustments.contains { $0.key.program != 0 && $0.value != "bpf_xdp_adjust_meta" }
+            || adjustments.contains { $0.key.program != 0 && $0.value.helper != "bpf_xdp_adjust_meta" }
         for (site, label) in readSites.sorted(by: { order($0.key, $1.key) }) {
             result.reads.append(.init(program: site.program, instruction: site.instruction, isLook: label & lookLabels != 0))
         }
@@ -347,21 +362,27 @@ final class AnalysisEngine {
         var points: Set<Int> = [], seen: Set<Int> = [0]
         stack = [0]
         while let index = stack.popLast() {
-            if let point = firstPoint(nodes[index], isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] }) {
-                if contexts[nodes[index].place.context].program == 0 { points.insert(point) }
-                continue
-            }
+            let (found, isCertain) = self.points(in: nodes[index], isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] })
+            if contexts[nodes[index].place.context].program == 0 { points.formUnion(found) }
+            if isCertain { continue }
             for next in nodes[index].successors where seen.insert(next).inserted { stack.append(next) }
         }
         return points.sorted()
     }
 
-    private func firstPoint(_ node: Node, isAheadOfEnd: Bool) -> Int? {
+    /// The points of a block up to one behind which every partial packet is complete, and whether there is one.
+    private func points(in node: Node, isAheadOfEnd: Bool) -> (points: [Int], isCertain: Bool) {
+        var found: [Int] = []
         let events = node.events.sorted { $0.key < $1.key }
         for (position, (at, event)) in events.enumerated() {
-            if isLook(event) { return at }
-            if event.isChange, isAheadOfEnd || events[(position + 1)...].contains(where: { isLook($0.value) }) { return at }
+            if isLook(event) {
+                found.append(at)
+                if event.isCertain || event.isUnknownProgram { return (found, true) }
+            } else if event.isChange, isAheadOfEnd || events[(position + 1)...].contains(where: { isLook($0.value) }) {
+                found.append(at)
+                return (found, true)
+            }
         }
-        return nil
+        return (found, false)
     }
 }

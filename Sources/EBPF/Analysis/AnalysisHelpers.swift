@@ -32,7 +32,7 @@ extension AnalysisEngine {
         }
         value.taint(labels)
         set(0, value, &state)
-        for register in 1...5 { state.registers[register] = .unknown }
+        for register in 1...5 { state.registers[register] = state.registers[register].stale }
     }
 
     /// Sizes of what a map's keys and values are, or as much as a stack holds where that is not known.
@@ -151,6 +151,7 @@ extension AnalysisEngine {
         flow(refused, to: at + 1, in: context, from: node)
         // Grown bytes are the program's.
         if delta.lowerBound < 0 {
+            adjusted(at, "bpf_xdp_adjust_head", grown: state.headLower + delta.lowerBound, state.headUpper)
             state.writtenLower = min(state.writtenLower, state.headLower + delta.lowerBound)
             state.writtenUpper = max(state.writtenUpper, state.headUpper)
         }
@@ -166,7 +167,10 @@ extension AnalysisEngine {
         adjusting("bpf_xdp_adjust_tail", argument, at)
         state.invalidatePackets()
         // Grown bytes are zero, and after a cut they may lie anywhere.
-        if delta(argument).upperBound > 0 { (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far) }
+        if delta(argument).upperBound > 0 {
+            adjusted(at, "bpf_xdp_adjust_tail", grown: -AbstractValue.far, AbstractValue.far)
+            (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
+        }
         returned(.number, &state)
     }
 
@@ -195,7 +199,7 @@ extension AnalysisEngine {
         let found = map < AbstractValue.lastMap ? targets(map: map, index: r[3].number) : nil
         if let found {
             for target in found {
-                guard let entry = enter(program: target, callSite: nil) else { return false }
+                guard let entry = enterByTailCall(program: target) else { return false }
                 changes(at)
                 var next = state
                 next.enter()

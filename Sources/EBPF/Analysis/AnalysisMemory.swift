@@ -74,7 +74,7 @@ extension AnalysisEngine {
                 if state.ownField >> UInt8(byte) & 1 == 0 { own = false }
                 if isUDP && !isOwn { value.origins[first + byte] = byte == 0 ? Origin.udpFieldHigh : Origin.udpFieldLow }
             }
-            value.labels = state.fieldLabels | (own ? 0 : read(at: at))
+            value.labels = state.fieldLabels | (own ? 0 : read(at: at, isCertain: pointer.kinds == .packet))
         case .possible(let bytes):
             value.tainted = bytes
             value.labels = state.fieldLabels | (state.ownField == 3 ? 0 : read(at: at))

@@ -105,8 +105,9 @@ struct ControlFlow {
         case 3: return (d | s | 1, 0)       // atomics may read r0; what they write they read
         case 4, 7: return ((i.opcode >> 4 == 0xb ? 0 : d) | (isRegister ? s : 0), d)
         default:
-            if i.isCall { return (0x3e, 0x3f) }
-            if i.opcode >> 4 == 0x9 { return (1, 0) }
+            // Registers a callee is not given are still there, for code nobody verified.
+            if i.isCall { return (0x3ff, 0) }
+            if i.opcode >> 4 == 0x9 { return (0x3f, 0) }
             return i.opcode >> 4 == 0 ? (0, 0) : (d | (isRegister ? s : 0), 0)
         }
     }
