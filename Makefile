@@ -13,10 +13,10 @@ DEPS_STAMP  := .build/deps.stamp
 PACKAGES := build-essential pkg-config ca-certificates \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
-	qemu-system-x86 busybox-static cpio \
+	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-integration bench clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench clean
 
 all: build
 
@@ -46,6 +46,7 @@ TEST_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build-test
 # The same daemon with bugs planted on purpose: tests show that they would be found.
 planted: deps
 	APUS_PLANTED=1 swift build -c release --product apus --scratch-path .build-planted
+	APUS_PLANTED=1 swift build -c release --product apus-loader --scratch-path .build-planted
 
 # A kernel and an initramfs for the guests of the integration tests, under .build/guest.
 guest: deps
@@ -60,12 +61,18 @@ test-unit: build
 	swift build $(TEST_FLAGS) --build-tests
 	tools/suite unit swift test $(TEST_FLAGS) --skip-build
 
+# Breaks each rule of the checksum contract in turn and shows that a test finds it.
+test-planted: deps
+	APUS_PLANTED=1 swift build -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --build-tests
+	APUS_PLANTED=1 swift test -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --skip-build --filter PlantedTests
+
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
 bench: build
 	$(RELEASE)/apus-bench loop
 	$(RELEASE)/apus-bench sums
+	$(RELEASE)/apus-bench paths
 
 clean:
-	rm -rf .build .build-test .build-planted
+	rm -rf .build .build-test .build-planted .build-planted-test

@@ -52,6 +52,7 @@ let package = Package(
     products: [
         .executable(name: "apus", targets: ["apus"]),
         .executable(name: "apusctl", targets: ["apusctl"]),
+        .executable(name: "apus-loader", targets: ["apus-loader"]),
         .executable(name: "apus-bench", targets: ["apus-bench"]),
     ],
     dependencies: [
@@ -86,14 +87,15 @@ let package = Package(
         .executableTarget(name: "apusctl", dependencies: [
             "Control", "EBPF", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: house),
+        .executableTarget(name: "apus-loader", dependencies: ["EBPF"], swiftSettings: house),
         .executableTarget(name: "apus-bench", dependencies: [
-            "CBench", "CChecksum", "Dataplane", "EBPF", "Wire", "DPDK",
+            "CBench", "CChecksum", "CDPDK", "Dataplane", "EBPF", "Wire", "DPDK",
             .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ], swiftSettings: dpdkSwift),
 
         .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
-        .testTarget(name: "DataplaneTests", dependencies: ["Dataplane", "EBPF", "DPDK", "Wire", "CLinux"], swiftSettings: dpdkSwift),
+        .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ]
 )

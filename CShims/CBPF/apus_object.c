@@ -53,7 +53,8 @@ static void prepare(struct bpf_program *program, const struct apus_program_reque
 }
 
 static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name,
-                          const struct apus_program_request *requests, size_t count)
+                          const struct apus_program_request *requests, size_t count,
+                          const struct apus_map_request *maps, size_t map_count)
 {
     LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name);
     o->stage = APUS_STAGE_OPEN;
@@ -76,8 +77,16 @@ static void open_and_load(struct apus_object *o, const void *bytes, size_t size,
     }
     // A map that asks to be pinned by name would be pinned, or a stranger's reused.
     struct bpf_map *m;
-    bpf_object__for_each_map(m, o->object)
+    size_t place = 0;
+    bpf_object__for_each_map(m, o->object) {
         bpf_map__set_pin_path(m, NULL);
+        if (place < map_count) {
+            bpf_map__set_autocreate(m, maps[place].create);
+            if (maps[place].entries)
+                bpf_map__set_max_entries(m, maps[place].entries);
+        }
+        place++;
+    }
     // One log for all: the load ends with the first that is refused.
     for (size_t i = 0; i < count; i++)
         bpf_program__set_log_buf(o->programs[i], o->log, LOG_BYTES);
@@ -88,7 +97,8 @@ static void open_and_load(struct apus_object *o, const void *bytes, size_t size,
 }
 
 struct apus_object *apus_object_load(const void *bytes, size_t size, const char *object_name,
-                                     const struct apus_program_request *programs, size_t count)
+                                     const struct apus_program_request *programs, size_t count,
+                                     const struct apus_map_request *maps, size_t map_count)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install_capture);
@@ -104,10 +114,12 @@ struct apus_object *apus_object_load(const void *bytes, size_t size, const char 
         return NULL;
     }
     current = o;
-    open_and_load(o, bytes, size, object_name, programs, count);
+    open_and_load(o, bytes, size, object_name, programs, count, maps, map_count);
     current = NULL;
     return o;
 }
+
+int apus_fork(void) { return fork(); }
 
 void apus_object_close(struct apus_object *o)
 {
@@ -179,6 +191,34 @@ int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint3
 {
     LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
     return bpf_map_create(type, NULL, key_size, value_size, max_entries, &options);
+}
+
+struct drain {
+    char *to;
+    size_t room, used;
+};
+
+static int drain_one(void *context, void *data, size_t size)
+{
+    struct drain *d = context;
+    uint32_t length = (uint32_t)size;
+    if (d->room - d->used < size + 4)
+        return -ENOSPC;
+    memcpy(d->to + d->used, &length, 4);
+    memcpy(d->to + d->used + 4, data, size);
+    d->used += size + 4;
+    return 0;
+}
+
+long apus_kernel_records(int fd, void *to, size_t room)
+{
+    struct drain d = { to, room, 0 };
+    struct ring_buffer *ring = ring_buffer__new(fd, drain_one, &d, NULL);
+    if (!ring)
+        return -errno;
+    int error = ring_buffer__consume(ring);
+    ring_buffer__free(ring);
+    return error < 0 ? error : (long)d.used;
 }
 
 void apus_close(int fd) { close(fd); }

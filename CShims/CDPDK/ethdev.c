@@ -45,6 +45,7 @@ int apus_eth_start(uint16_t port, struct apus_eth_setup *setup) {
         .rxmode = {.offloads = setup->receive_offloads},
         .txmode = {.offloads = setup->transmit_offloads},
     };
+    conf.intr_conf.lsc = setup->hears_link && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
     if (setup->receive_queues > 1 && info.flow_type_rss_offloads != 0) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);

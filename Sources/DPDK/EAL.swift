@@ -12,15 +12,16 @@ public enum EAL {
     ///   - name: runtime files go under /run/dpdk/apus-NAME; two processes of one name exclude each other.
     ///   - pollingCPUs: a pinned lcore for each.
     ///   - otherCPUs: where the main thread and the library's own threads float.
+    ///   - hasTelemetry: DPDK opens its telemetry socket among the runtime files.
     ///   - pciAddresses: the only PCI devices it touches.
     /// - Throws: what is missing, in one sentence.
     public static func start(name: String, memory: Memory, pollingCPUs: [Int], otherCPUs: [Int],
-                             pciAddresses: [String] = []) throws(DPDKError) {
+                             pciAddresses: [String] = [], hasTelemetry: Bool = false) throws(DPDKError) {
         // The main lcore gets an id of its own above every polled CPU, and floats.
         let main = (pollingCPUs.max() ?? 0) + 1
         let floating = otherCPUs.map(String.init).joined(separator: ",")
         let lcores = pollingCPUs.map { "\($0)@\($0)" } + ["\(main)@(\(floating))"]
-        var words = ["apus", "--no-telemetry", "--lcores", lcores.joined(separator: ","),
+        var words = ["apus", hasTelemetry ? "--telemetry" : "--no-telemetry", "--lcores", lcores.joined(separator: ","),
                      "--main-lcore", "\(main)", "--file-prefix", "apus-\(name)",
                      "--log-level", "lib.*:warning", "--log-level", "pmd.*:warning"]
         words += pciAddresses.isEmpty ? ["--no-pci"] : pciAddresses.flatMap { ["--allow", $0] }

@@ -18,11 +18,13 @@ import Glibc
         public var ringSize: Int
         /// 0: left as it is.
         public var mtuBytes: Int
+        /// A virtio-user server takes a new connection only where it hears of the old one's end (DPDK 22.11).
+        public var hearsLink: Bool
         /// Superframes may come: the receive buffers hold them whole.
         public var receivesSuperframes: Bool
 
         public init(device: String, arguments: String, queueCount: Int, transmitQueueCount: Int = 0, ringSize: Int = 1024,
-                    mtuBytes: Int = 0, receivesSuperframes: Bool = false) {
+                    mtuBytes: Int = 0, receivesSuperframes: Bool = false, hearsLink: Bool = false) {
             self.device = device
             self.arguments = arguments
             self.queueCount = queueCount
@@ -30,6 +32,7 @@ import Glibc
             self.ringSize = ringSize
             self.mtuBytes = mtuBytes
             self.receivesSuperframes = receivesSuperframes
+            self.hearsLink = hearsLink
         }
 
         var isPCI: Bool { !device.hasPrefix("net_") }
@@ -87,7 +90,8 @@ import Glibc
             transmit_offloads: apus_transmit_checksum_offloads | apus_transmit_tso_offload | apus_transmit_multi_segment_offload
                 | apus_transmit_lock_free_offload,
             receive_queues: UInt16(recipe.queueCount), transmit_queues: UInt16(recipe.transmitQueueCount),
-            ring_size: UInt16(recipe.ringSize), mtu: UInt16(recipe.mtuBytes), socket: apus_socket_any(), pool: pool,
+            ring_size: UInt16(recipe.ringSize), mtu: UInt16(recipe.mtuBytes),
+            hears_link: recipe.hearsLink, socket: apus_socket_any(), pool: pool,
             interface_index: 0, driver: nil)
         // Before it starts: a guest that waits already is told of at once.
         let followed = unsafe apus_vhost_follow(port, shared)

@@ -42,12 +42,12 @@ import Wire
             counters.add(.receivedPackets, 1)
             counters.add(.receivedBytes, packet.length)
             guard packet.dataLength >= 14 else {
-                counters.dropped(.tooShort)
+                counters.dropped(.tooShort, packet)
                 continue
             }
             switch driver == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
             case .drop(let reason):
-                counters.dropped(reason)
+                counters.dropped(reason, packet)
             case .state(let state):
                 packet.state = state
                 if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
@@ -63,7 +63,12 @@ import Wire
     @_noLocks
     public func capabilities() -> TransmitCapabilities {
         guard unsafe apus_eth_is_open(shared) else { return .nothing }
-        guard driver == .vhost else { return unsafe Self.offered(apus_eth_offloads(shared)) }
+        guard driver == .vhost else {
+            var offered = unsafe Self.offered(apus_eth_offloads(shared))
+            // rte_eth_tx_prepare seeds anew from the IPv6 header alone.
+            offered.extensions = driver == .virtio
+            return offered
+        }
         // The event comes after the queues are open, so the library is asked every time.
         var features: UInt64 = 0
         guard unsafe apus_vhost_features(apus_eth_number(shared), &features) else { return .nothing }
@@ -139,20 +144,24 @@ import Wire
     /// Hardware wants a superframe's seed without its length (checksum contract, section 2), and some of it wants
     /// more, which `rte_eth_tx_prepare` knows; drivers of sockets and files read one segment.
     @_noLocks
-    private func prepareForDevice(_ packet: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
-        let state = packet.state
-        guard state.isSuperframe || packet.length <= lengthMax else {
-            counters.dropped(.tooLong)
+    private func prepareForDevice(_ arrived: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
+        let state = arrived.state
+        guard state.isSuperframe || arrived.length <= lengthMax else {
+            counters.dropped(.tooLong, arrived)
             return nil
         }
         guard state.isPartial else {
-            StateMapping.setTransmitFlags(packet, Headers())
-            guard isLinearOnly, !packet.isLinear else { return packet }
-            guard let copy = memory.copy(packet) else {
-                counters.dropped(.noMemory)
+            StateMapping.setTransmitFlags(arrived, Headers())
+            guard isLinearOnly, !arrived.isLinear else { return arrived }
+            guard let copy = memory.copy(arrived) else {
+                counters.dropped(.noMemory, arrived)
                 return nil
             }
             return copy
+        }
+        guard let packet = arrived.owned(first: 256, memory.small) else {
+            counters.dropped(.noMemory)
+            return nil
         }
         let headers = packet.headers()
         StateMapping.setTransmitFlags(packet, headers)
@@ -167,14 +176,14 @@ import Wire
     @_noLocks
     public func transmit(_ burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard unsafe apus_eth_is_open(shared) else {
-            counters.dropped(.transmitFull, burst.count)
+            counters.dropped(.transmitFull, burst)
             return burst.drop()
         }
         var totals = Totals(of: burst)
         let sent = send(&burst, counters)
         if burst.count > 0 {
             totals.subtract(Totals(of: burst))
-            counters.dropped(.transmitFull, burst.count)
+            counters.dropped(.transmitFull, burst)
             burst.drop()
         }
         counters.transmitted(packets: sent, bytes: totals.bytes, superframes: totals.superframes)

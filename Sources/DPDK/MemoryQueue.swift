@@ -33,7 +33,7 @@ public struct MemoryQueue: ~Copyable {
         for index in 0..<burst.count {
             let packet = burst.take(index)
             guard !departures.isFull else {
-                counters.dropped(.transmitFull)
+                counters.dropped(.transmitFull, packet)
                 continue
             }
             counters.transmitted(packet.length, packet.state)

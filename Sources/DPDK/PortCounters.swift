@@ -23,17 +23,35 @@ import Wire
     let base: UnsafeMutablePointer<UInt64>
     /// Where drops are counted.
     private let drops: UnsafeMutablePointer<UInt64>
+    /// Who else wants to know what passes.
+    public let capture: CaptureTap?
 
     /// `base` has ``words`` zeroed words and outlives the value.
-    public init(at base: UnsafeMutablePointer<UInt64>) { unsafe self.init(base, drops: base + Self.dropBase) }
+    public init(at base: UnsafeMutablePointer<UInt64>, capture: CaptureTap? = nil) {
+        unsafe self.init(base, drops: base + Self.dropBase, capture)
+    }
 
-    @_noLocks private init(_ base: UnsafeMutablePointer<UInt64>, drops: UnsafeMutablePointer<UInt64>) {
+    @_noLocks private init(_ base: UnsafeMutablePointer<UInt64>, drops: UnsafeMutablePointer<UInt64>, _ capture: CaptureTap?) {
         unsafe self.base = base
         unsafe self.drops = drops
+        self.capture = capture
+    }
+
+    /// One packet, which a capture shows with the reason.
+    @_noLocks public func dropped(_ reason: DropReason, _ packet: borrowing Packet) {
+        dropped(reason)
+        capture?.dropped(packet, reason)
+    }
+
+    /// A whole burst.
+    @_noLocks public func dropped(_ reason: DropReason, _ burst: borrowing Burst) {
+        dropped(reason, burst.count)
+        guard let capture else { return }
+        for index in 0..<burst.count { capture.dropped(burst[index], reason) }
     }
 
     /// The same port's, but what is dropped is `other`'s: of what a port floods, it bears the loss.
-    @_noLocks public func blaming(_ other: PortCounters) -> PortCounters { unsafe PortCounters(base, drops: other.drops) }
+    @_noLocks public func blaming(_ other: PortCounters) -> PortCounters { unsafe PortCounters(base, drops: other.drops, capture) }
 
     @_noLocks public func add(_ counter: Counter, _ n: Int) {
         unsafe apus_counter_add(base + Self.index(counter), UInt64(truncatingIfNeeded: n))

@@ -34,10 +34,11 @@ enum StateMapping {
         }
         let state = ChecksumState.known(start: header.csum_start, offset: header.csum_offset)
         guard isSuperframe else { return .state(state) }
-        let isDatagrams = header.gso_type == UInt8(APUS_GSO_UDP_L4)
-        guard (headers.transport == .udp) == (isDatagrams || header.gso_type == UInt8(APUS_GSO_UDP)) else {
-            return .drop(.badSuperframe)
-        }
+        let cut = header.gso_type & ~UInt8(APUS_GSO_ECN)
+        let isDatagrams = cut == UInt8(APUS_GSO_UDP_L4)
+        let isRightKind = headers.transport == .udp ? isDatagrams || cut == UInt8(APUS_GSO_UDP)
+            : cut == UInt8(APUS_GSO_TCPV4) || cut == UInt8(APUS_GSO_TCPV6)
+        guard isRightKind else { return .drop(.badSuperframe) }
         return superframe(state, headers, size: header.gso_size, udp: isDatagrams ? .udpDatagrams : .udpFragment,
                           congestion: header.gso_type & UInt8(APUS_GSO_ECN) != 0)
     }
@@ -142,6 +143,7 @@ enum StateMapping {
     @_noLocks
     private static func verified(_ packet: borrowing Packet) -> ChecksumState {
         let headers = packet.headers(isSuperframe: false)
+        if headers.isFragment, Planted.breaks(.fragmentKnown) { return .unnecessary(start: 34, offset: 6) }
         guard headers.hasKnownChecksum else { return .none }
         if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0 { return .none }
         return .unnecessary(start: UInt16(truncatingIfNeeded: headers.l4),
@@ -156,7 +158,7 @@ enum StateMapping {
         let seed = unsafe headers.pseudoHeaderSum(data).folded
         if field == seed { return true }
         guard isSuperframe, unsafe field == headers.pseudoHeaderSumWithoutLength(data).folded else { return false }
-        unsafe packet.data.storeMemoryOrder16(seed, headers.checksumField)
+        if !Planted.breaks(.superframeLength) { unsafe packet.data.storeMemoryOrder16(seed, headers.checksumField) }
         return true
     }
 

@@ -60,7 +60,7 @@ import Wire
             counters.add(.receivedBytes, length)
             // The kernel cuts off what does not fit and says nothing.
             guard length < room else {
-                counters.dropped(.tooLarge)
+                counters.dropped(.tooLarge, buffer)
                 resident = consume buffer
                 continue
             }
@@ -73,13 +73,13 @@ import Wire
     private mutating func accept(_ buffer: consuming Packet, _ length: Int, _ burst: inout Burst,
                                  _ counters: PortCounters) {
         guard length >= 14 else {
-            counters.dropped(.tooShort)
+            counters.dropped(.tooShort, buffer)
             resident = consume buffer
             return
         }
         switch unsafe StateMapping.arrival(of: buffer, header.pointee) {
         case .drop(let reason):
-            counters.dropped(reason)
+            counters.dropped(reason, buffer)
             resident = consume buffer
         case .state(let state):
             if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
@@ -89,7 +89,7 @@ import Wire
                 return
             }
             guard let packet = small.allocate() else {
-                counters.dropped(.noMemory)
+                counters.dropped(.noMemory, buffer)
                 resident = consume buffer
                 return
             }
@@ -108,7 +108,7 @@ import Wire
             let state = burst[index].state
             let length = burst[index].length
             guard write(burst[index], state) else {
-                counters.dropped(.transmitRefused)
+                counters.dropped(.transmitRefused, burst[index])
                 continue
             }
             counters.transmitted(length, state)

@@ -1,5 +1,7 @@
 import Control
+import DPDK
 import Foundation
+import Synchronization
 
 /// What the stats socket answers. Each command takes a snapshot on the socket's thread, or sets a flag.
 @safe final class Commands: @unchecked Sendable {
@@ -9,19 +11,24 @@ import Foundation
     private let controls: PortControls
     private let bridges: [OpenBridge.View]
     private let reporter: StatsReporter
+    private let rings: [CaptureRing]
+    private let capture = Mutex<CaptureSession?>(nil)
 
-    init(_ configuration: Configuration, ports: [any OpenPort], controls: PortControls, bridges: [OpenBridge.View], reporter: StatsReporter) {
+    init(_ configuration: Configuration, ports: [any OpenPort], controls: PortControls, bridges: [OpenBridge.View], reporter: StatsReporter,
+         rings: [CaptureRing]) {
         self.configuration = configuration
         self.ports = ports
         self.controls = controls
         self.bridges = bridges
         self.reporter = reporter
+        self.rings = rings
     }
 
     var all: [String: ControlSocket.Command] {
         ["stats": { _ in self.reporter.document().json },
          "ports": { _ in ControlReply.json(self.portsDocument()) },
          "bridge": { _ in ControlReply.json(BridgeDocument(bridges: Dictionary(uniqueKeysWithValues: self.bridges.map { ($0.name, $0.document()) }))) },
+         "capture": { words throws(CommandError) in try self.capture(words) },
          "port": { words throws(CommandError) in try self.port(words) }]
     }
 
@@ -53,4 +60,26 @@ import Foundation
         if let isFull { controls.setFull(number, isFull) }
         return ControlReply.json(["port": configuration.ports[number].name, "deliver": controls.full(number) ? "full" : "offload"])
     }
+
+    /// `capture FIFO [LENGTH [PORT]]`
+    private func capture(_ words: [Substring]) throws(CommandError) -> Data {
+        guard let fifo = words.first, words.count <= 3, let lengthMax = words.count > 1 ? Int(words[1]) : 65_535,
+              (1...262_144).contains(lengthMax) else {
+            throw CommandError("write 'capture FIFO [LENGTH [PORT]]'")
+        }
+        let names = configuration.ports.map(\.name)
+        let port = words.count > 2 ? names.firstIndex(of: String(words[2])) : nil
+        if words.count > 2, port == nil { throw CommandError("there is no port '\(words[2])'; there are \(names.joined(separator: ", "))") }
+        let result = capture.withLock { session -> Result<Void, CommandError> in
+            if let session, !session.hasEnded { return .failure(CommandError("another capture runs: end it first")) }
+            return Result { () throws(CommandError) in
+                session = try CaptureSession(rings: rings, names: names, port: port, lengthMax: lengthMax, fifo: String(fifo))
+            }
+        }
+        try result.get()
+        return ControlReply.json(["capture": port.map { names[$0] } ?? "all"])
+    }
+
+    /// Before the lcores' memory goes.
+    func stop() { capture.withLock { $0?.stop() } }
 }

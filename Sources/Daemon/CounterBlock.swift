@@ -7,6 +7,8 @@ import DPDK
     // pointer itself never changes.
     private let words: UnsafeMutablePointer<UInt64>
     private let portCount: Int
+    /// What the same lcore shows of its packets.
+    let capture = CaptureRing()
 
     static var alignment: Int { 64 }
 
@@ -18,13 +20,17 @@ import DPDK
         unsafe words = memory.initializeMemory(as: UInt64.self, repeating: 0, count: count)
     }
 
-    deinit { unsafe words.deallocate() }
+    deinit {
+        unsafe words.deallocate()
+        capture.free()
+    }
 
     var lcore: LcoreCounters { unsafe LcoreCounters(at: words) }
     var checksums: ChecksumCounters { unsafe ChecksumCounters(at: words + LcoreCounters.words) }
 
     func port(_ number: Int) -> PortCounters {
-        unsafe PortCounters(at: words + LcoreCounters.words + ChecksumCounters.words + number * PortCounters.words)
+        unsafe PortCounters(at: words + LcoreCounters.words + ChecksumCounters.words + number * PortCounters.words,
+                            capture: CaptureTap(capture, port: number))
     }
 
     func program(_ number: Int) -> ProgramCounters {

@@ -18,14 +18,18 @@ final class Forwarder {
     private var lcores: [PollingLcore] = []
     private var follower: PortFollower?
     private var socket: ControlSocket?
+    private var commands: Commands?
 
     /// Opens everything and starts to forward. EAL runs on after the forwarder; one forwarder a process.
     /// - Throws: `LoadError`, `DPDKError` or `SocketError`, one sentence each.
     init(_ configuration: Configuration, availableCPUs: Set<Int>, logger: Logger) throws {
         self.logger = logger
-        // Programs first: they need the kernel's permission and no packet memory.
+        // Programs first: they need the kernel's permission and no packet memory. What parses objects is a process of
+        // its own, so that a bad one is a message.
+        let loader = configuration.programs.isEmpty ? nil : try LoaderProcess()
         programs = try configuration.programs.map { section in
-            let program = try ProgramLoader.load(object: section.object, program: section.program, verify: .kernel)
+            guard let loader else { preconditionFailure("there is a loader where there are programs") }
+            let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
             logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
             return program
         }
@@ -35,7 +39,7 @@ final class Forwarder {
         let others = availableCPUs.subtracting(polling).sorted()
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
         try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling,
-                      otherCPUs: others.isEmpty ? polling : others, pciAddresses: configuration.ports.compactMap(\.pciAddress))
+                      otherCPUs: others.isEmpty ? polling : others, pciAddresses: configuration.ports.compactMap(\.pciAddress), hasTelemetry: true)
         let small = try PacketPool(name: "small", capacity: plan.smallCount, room: TapQueue.smallRoom, cache: 256)
         let large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom, cache: 32)
         logger.info("packet memory: \(plan.smallCount) buffers of \(TapQueue.smallRoom) bytes, \(plan.largeCount) of \(PacketPool.largestRoom)")
@@ -83,7 +87,10 @@ final class Forwarder {
         let reporter = StatsReporter(
             ports: zip(configuration.ports, ports).map { StatsReporter.Port(name: $0.name, index: $1.index) },
             programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)))
-        let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter)
+        Telemetry.start(reporter)
+        let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter,
+                                rings: counters.map(\.capture))
+        self.commands = commands
         socket = try ControlSocket(path: configuration.daemon.statsSocket, commands: commands.all)
         logger.info("\(configuration.daemon.name): forwarding on CPU \(CPUList.text(cpus)), stats at \(configuration.daemon.statsSocket)")
     }
@@ -95,8 +102,13 @@ final class Forwarder {
             // Queue q goes to the port's lcore q, and around.
             (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpu }
         }
-        let queues = zip(ports, share).map { port, share in
-            (share.isEmpty ? [number] : share).map { port.queue($0, lcore: number, of: configuration.daemon.lcores.count) }
+        let queues = zip(zip(configuration.ports, ports), share).map { open, share in
+            (share.isEmpty ? [number] : share).map {
+                var queue = open.1.queue($0, lcore: number, of: configuration.daemon.lcores.count)
+                queue.policy = ReceivePolicy(infers: open.0.receiveChecksum.contains(.infer),
+                                             verifies: open.0.receiveChecksum.contains(.verify))
+                return queue
+            }
         }
         // Looking in vain is dear only beside something else that wants the core.
         let isMixed = zip(queues, share).contains { !$1.isEmpty && !$0[0].isExpensiveToPoll }
@@ -133,11 +145,15 @@ final class Forwarder {
     /// - Returns: packets that did not come back to their pools; 0 unless there is a bug to report.
     func stop() -> Int {
         socket?.stop()
+        commands?.stop()
+        Telemetry.stop()
         follower?.stop()
         follower = nil
         for lcore in lcores { lcore.stop() }
         lcores.removeAll()
-        for port in ports { port.close() }
+        // DPDK removes no device while it makes another, so a port that waits for its peer goes first.
+        for port in ports where !port.hasPeer { port.close() }
+        for port in ports where port.hasPeer { port.close() }
         let (small, large) = (opener.small.missing, opener.large.missing)
         ports.removeAll()
         bridges.removeAll()

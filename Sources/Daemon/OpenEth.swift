@@ -1,17 +1,21 @@
 import Control
 import DPDK
-import Glibc
+import Foundation
 import Logging
 import Synchronization
 
 /// A port with a DPDK device behind it.
-final class OpenEth: OpenPort {
+final class OpenEth: OpenPort, @unchecked Sendable {
+    // @unchecked: what changes is under `lock`, or atomic.
     /// What has to be there before the device can be made.
     enum Condition {
         /// Nothing: the driver itself waits for its peer.
         case none
         /// Somebody who listens on this socket: the driver connects once, and says when the peer has gone.
         case listener(String)
+        /// Somebody who connects to this socket: the driver waits in the middle of making the device (DPDK 22.11), so a
+        /// thread of its own makes it.
+        case caller(String)
         /// A device of the kernel.
         case interface(String)
     }
@@ -27,7 +31,10 @@ final class OpenEth: OpenPort {
     private let logger: Logger
     private let name: String
     let index: UInt32
+    let queueCount: Int
     let summary: String
+    private let isWaiting = Mutex(false)
+    private let isClosing = Mutex(false)
 
     /// - Parameters:
     ///   - index: what programs see where the kernel has no device of its own behind the port.
@@ -44,22 +51,61 @@ final class OpenEth: OpenPort {
         if case .listener(let path) = condition {
             if StaleSocket.isListenedOn(path) { try port.attach() }
             else { logger.info("port \(name): nobody listens on \(path) yet") }
+        } else if case .caller(let path) = condition {
+            logger.info("port \(name): waits for a connection to \(path)")
         } else {
             try port.attach()
         }
+        queueCount = port.queueCount
         self.index = port.interfaceIndex != 0 ? port.interfaceIndex : index
     }
 
-    var queueCount: Int { port.queueCount }
-    var hasPeer: Bool { lock.withLock { _ in port.hasPeer } }
+    /// False also while the device is being made.
+    var hasPeer: Bool { lock.withLockIfAvailable { _ in port.hasPeer } ?? false }
 
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         PortQueue(port.queue(receive: number % max(port.queueCount, 1), lcore: lcore, of: lcoreCount))
     }
 
-    func close() { port.detach() }
+    func close() {
+        isClosing.withLock { $0 = true }
+        // A connection ends the wait, and its end the making. It may come before the wait has begun.
+        if case .caller(let path) = condition {
+            while isWaiting.withLock({ $0 }) {
+                _ = StaleSocket.isListenedOn(path)
+                usleep(10_000)
+            }
+        }
+        lock.withLock { _ in port.detach() }
+        if case .caller(let path) = condition { unsafe _ = unlink(path) }
+    }
 
-    func follow(leave: () -> Void) { lock.withLock { _ in followOwned(leave: leave) } }
+    func follow(leave: () -> Void) {
+        if case .caller(let path) = condition { return wait(on: path) }
+        lock.withLock { _ in followOwned(leave: leave) }
+    }
+
+    private func wait(on path: String) {
+        let isNew = isWaiting.withLock { isWaiting in
+            guard !isWaiting, lock.withLockIfAvailable({ _ in port.isAttached }) == false else { return false }
+            isWaiting = true
+            return true
+        }
+        guard isNew else { return }
+        Thread.detachNewThread {
+            self.lock.withLock { _ in
+                do {
+                    // What the attempt before left; whether anybody else has the path was asked at the start.
+                    unsafe _ = unlink(path)
+                    try self.port.attach()
+                    self.logger.info("port \(self.name): \(self.summary) is there")
+                } catch {
+                    if !self.isClosing.withLock({ $0 }) { self.logger.warning("port \(self.name): \(error)") }
+                }
+            }
+            self.isWaiting.withLock { $0 = false }
+        }
+    }
 
     private func followOwned(leave: () -> Void) {
         if port.isAttached, isGone {
@@ -86,7 +132,7 @@ final class OpenEth: OpenPort {
 
     private var isGone: Bool {
         switch condition {
-        case .none: false
+        case .none, .caller: false
         case .listener: !port.hasPeer
         case .interface(let name): if_nametoindex(name) != port.interfaceIndex
         }
@@ -94,7 +140,7 @@ final class OpenEth: OpenPort {
 
     private var isReady: Bool {
         switch condition {
-        case .none: true
+        case .none, .caller: true
         case .listener(let path): StaleSocket.isListenedOn(path)
         case .interface(let name): if_nametoindex(name) != 0
         }

@@ -73,9 +73,9 @@ struct PortOpener: ~Copyable {
         let arguments = "path=\(path),queues=\(section.queueCount),queue_size=\(ringSize),server=\(role == .server ? 1 : 0),"
             + "packed_vq=\(ring == .packed ? 1 : 0),mrg_rxbuf=\(isMergeable ? 1 : 0)"
         let recipe = EthPort.Recipe(device: "net_virtio_user_\(section.name)", arguments: arguments, queueCount: section.queueCount,
-                                    ringSize: ringSize, receivesSuperframes: true)
+                                    ringSize: ringSize, receivesSuperframes: true, hearsLink: role == .server)
         return try OpenEth(name: section.name, recipe, summary: "virtio-user \(path)", index: nextIndex, shared: large,
-                           condition: role == .client ? .listener(path) : .none, logger: logger)
+                           condition: role == .client ? .listener(path) : .caller(path), logger: logger)
     }
 
     // MARK: Devices of the kernel

@@ -146,9 +146,10 @@ import CDPDK
     }
 
     /// What it knows now, read while lcores write.
-    public func entries() -> [Entry] {
-        let now = Self.tick(apus_cycles())
-        return (0..<entryCount).compactMap { number in
+    public func entries() -> [Entry] { entries(now: Self.tick(apus_cycles())) }
+
+    func entries(now: UInt64) -> [Entry] {
+        (0..<entryCount).compactMap { number in
             let word = unsafe apus_shared_load(words + 2 * number), value = unsafe apus_shared_load(words + 2 * number + 1)
             guard unsafe word != 0, word != Self.busy, apus_shared_load(words + 2 * number) == word, !isOld(value, now) else { return nil }
             return Entry(address: word & 0xffff_ffff_ffff, vlan: UInt16(word >> 48 & 0xfff), port: Int(value & 0xffff),

@@ -33,12 +33,12 @@ extension Lcore {
             let source = unsafe data.loadUnaligned(fromByteOffset: 4, as: UInt64.self).littleEndian &>> 16
             let vlan = member.vlans.vlan(tag: VLANTag.vlan(of: packet))
             guard vlan >= 0 else {
-                counters.dropped(.vlan)
+                counters.dropped(.vlan, packet)
                 continue
             }
             // 01-80-C2-00-00-00 to -0F, the first byte lowest.
             guard destination & 0xf0ff_ffff_ffff != 0x0000_00c2_8001, source & 1 == 0 else {
-                counters.dropped(.bridgeAddress)
+                counters.dropped(.bridgeAddress, packet)
                 continue
             }
             let id = UInt16(truncatingIfNeeded: vlan)
@@ -59,9 +59,9 @@ extension Lcore {
 
     @_noLocks
     private mutating func send(_ packet: consuming Packet, from port: Int, to target: Int, _ vlan: Int) {
-        guard target != port else { return unsafe slots[port].counters.dropped(.samePort) }
+        guard target != port else { return unsafe slots[port].counters.dropped(.samePort, packet) }
         guard let vlans = unsafe slots[target].bridge?.vlans, vlans.admits(vlan) else {
-            return unsafe slots[port].counters.dropped(.vlan)
+            return unsafe slots[port].counters.dropped(.vlan, packet)
         }
         unsafe slots[target].freshen(burstNumber)
         guard let dressed = vlans.dressed(packet, vlan: vlan, egress.memory) else {
@@ -103,7 +103,7 @@ extension Lcore {
             }
             last = target
         }
-        guard last >= 0 else { return counters.dropped(.vlan) }
+        guard last >= 0 else { return counters.dropped(.vlan, packet) }
         send(packet, from: port, to: last, vlan)
     }
 }

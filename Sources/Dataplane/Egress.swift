@@ -14,34 +14,18 @@ struct Egress {
 
     @_noLocks
     func send(_ packet: consuming Packet, by slot: inout PortSlot) {
-        // Only trusted packets are written to on their way out.
-        guard packet.isExclusive || !packet.state.isTrusted else { return sendOwned(packet, by: &slot) }
-        sendExclusive(packet, by: &slot)
-    }
-
-    /// A flooded packet: its headers become its own first.
-    @_noLocks
-    private func sendOwned(_ packet: consuming Packet, by slot: inout PortSlot) {
-        guard let own = own(packet) else {
-            return slot.counters.dropped(.noMemory)
-        }
-        sendExclusive(own, by: &slot)
-    }
-
-    @_noLocks
-    private func sendExclusive(_ packet: consuming Packet, by slot: inout PortSlot) {
         let state = packet.state
         #if APUS_PLANTED
         Planted.spoilSeed(packet)
         #endif
         // Cutting an ordinary packet is a router's work. 14 is the least a link layer takes.
         if packet.length &- 14 > slot.delivery.mtu, !state.isSuperframe, isTooLong(packet, slot.delivery.mtu) {
-            return slot.counters.dropped(.largerThanMTU)
+            return slot.counters.dropped(.largerThanMTU, packet)
         }
         switch state.kind {
         case .none, .bad:
             // Cutting one would hide whatever is wrong with it.
-            if state.isSuperframe, !Planted.breaks(.untrustedCut) { return slot.counters.dropped(.cannotSegment) }
+            if state.isSuperframe, !Planted.breaks(.untrustedCut) { return slot.counters.dropped(.cannotSegment, packet) }
         case .unnecessary:
             if slot.delivery.reseedsVerified, !slot.delivery.isFull { reseed(packet, slot.capabilities) }
         case .known, .opaque:
@@ -88,14 +72,14 @@ struct Egress {
         let isCut = !isExpressible || !slot.capabilities.takesSuperframe(state)
         guard state.kind == .known, headers.hasKnownChecksum, headers.l4 == Int(state.start),
               headers.payload <= packet.dataLength else {
-            return slot.counters.dropped(.cannotSegment)
+            return slot.counters.dropped(.cannotSegment, packet)
         }
         // Segments are made to fit the peer. TCP is a stream and may be cut anywhere, datagrams may not.
         let isFragments = state.segmentation == .udpFragment
         let room = slot.delivery.mtu &- ((isFragments ? headers.l4 : headers.payload) &- headers.l3)
         var size = Int(state.segmentSize)
         if size > room, !Planted.breaks(.longSegments) {
-            guard room >= 8, state.segmentation != .udpDatagrams else { return slot.counters.dropped(.largerThanMTU) }
+            guard room >= 8, state.segmentation != .udpDatagrams else { return slot.counters.dropped(.largerThanMTU, packet) }
             size = isFragments ? room & ~7 : room
             packet.state = state.superframe(state.segmentation, segmentSize: UInt16(truncatingIfNeeded: size),
                                             congestion: state.hasCongestionBit)

@@ -7,7 +7,7 @@ public enum Idle: Sendable {
     case spin
     /// A few hundred cycles for the core's other thread and for its power.
     case pause
-    /// Sleeps, once nothing has come for 200 microseconds, 20 microseconds at a time.
+    /// Sleeps, once nothing has come for 200 microseconds, 50 microseconds at a time.
     case sleep
 }
 
@@ -30,7 +30,7 @@ struct Rest {
         switch idle {
         case .spin: return
         case .pause: for _ in 0..<8 { apus_pause() }
-        case .sleep: if now &- lastBusyCycles > patienceCycles { apus_sleep_microseconds(20) }
+        case .sleep: if now &- lastBusyCycles > patienceCycles { apus_sleep_microseconds(50) }
         }
     }
 }

@@ -16,7 +16,7 @@ import Wire
     let egress: Egress
     private let counters: LcoreCounters
     /// When the round before ended: what lies between two rounds is the loop itself.
-    private(set) var lastCycles: UInt64 = 0
+    private(set) var lastCycles = apus_cycles()
     private var rest: Rest
     private var round: UInt32 = 0
     /// Counts bursts: what is asked once a burst is asked when this has changed.
@@ -88,7 +88,9 @@ import Wire
         let began = apus_cycles()
         unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
         let ended = apus_cycles()
-        if burst.count == 0 { counters.lookedInVain(cycles: ended &- began) }
+        if burst.count == 0 {
+            counters.lookedInVain(cycles: unsafe slots[number].receivers[receiver].pacer.cost(began: began, ended: ended))
+        }
         unsafe slots[number].receivers[receiver].pacer.found(burst.count, began: began, ended: ended)
     }
 
@@ -98,6 +100,7 @@ import Wire
         receive(number, receiver, now)
         let received = burst.count
         guard received > 0 else { return 0 }
+        unsafe slots[number].counters.capture?.received(burst)
         burstNumber &+= 1
         unsafe slots[number].freshen(burstNumber)
         for stage in unsafe slots[number].chain.indices { run(stage, of: number) }
@@ -123,13 +126,13 @@ import Wire
             case .tx:
                 unsafe egress.send(packet, by: &slots[port])
             case .drop:
-                unsafe slots[port].counters.dropped(.xdpDrop)
+                unsafe slots[port].counters.dropped(.xdpDrop, packet)
             case .redirect:
-                unsafe slots[port].counters.dropped(.xdpRedirect)
+                unsafe slots[port].counters.dropped(.xdpRedirect, packet)
             case .aborted:
-                unsafe slots[port].counters.dropped(.xdpAborted)
+                unsafe slots[port].counters.dropped(.xdpAborted, packet)
             case nil:
-                unsafe slots[port].counters.dropped(.xdpNotLinear)
+                unsafe slots[port].counters.dropped(.xdpNotLinear, packet)
             }
         }
         burst.truncate(to: kept)
@@ -142,7 +145,7 @@ import Wire
         if let member = unsafe slots[port].bridge { return bridge(member, from: port) }
         let destination = unsafe slots[port].destination
         if destination >= 0 { return wire(from: port, to: destination) }
-        unsafe slots[port].counters.dropped(.noDestination, burst.count)
+        unsafe slots[port].counters.dropped(.noDestination, burst)
         burst.drop()
     }
 }

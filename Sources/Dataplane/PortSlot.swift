@@ -99,6 +99,7 @@ import Wire
     @_noLocks
     mutating func flush(_ checksums: ChecksumCounters) {
         guard departures.count > 0 else { return }
+        counters.capture?.transmitting(departures)
         queue.transmit(&departures, counters, checksums)
     }
 }

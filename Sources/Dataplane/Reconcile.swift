@@ -221,13 +221,14 @@ struct Reconcile {
         let isSameKind = final.hasCertainChecksum && final.transport == old.transport
         if isSameKind, final.l4 == start { return .outermost(isMoved: false) }
         guard start >= 0, start &+ old.transportHeaderLength <= packet.dataLength else { return .gone }
-        guard shadow.isIntact(packet, from: old.l4, now: start, length: old.transportHeaderLength) else {
-            return isSameKind ? .outermost(isMoved: true) : .gone
-        }
+        // Its own IP header, where that now is: what the program wrote behind it is mended as anywhere else.
         let l3 = old.l3 &- Int(effect.headDelta)
-        if l3 >= 0 {
+        if l3 > final.l3 {
             let inner = parse(packet, old.network, l3: l3)
             if inner.hasCertainChecksum, inner.transport == old.transport, inner.l4 == start { return .enclosed(inner) }
+        }
+        guard shadow.isIntact(packet, from: old.l4, now: start, length: old.transportHeaderLength) else {
+            return isSameKind ? .outermost(isMoved: true) : .gone
         }
         // Addresses, protocol and length decide the pseudo-header: intact from the IP header on.
         let isPseudoHeaderIntact = shadow.isIntact(packet, from: old.l3, now: l3, length: old.l4 &- old.l3)

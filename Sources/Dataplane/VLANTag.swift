@@ -1,4 +1,3 @@
-import CDPDK
 import DPDK
 import Wire
 
@@ -19,35 +18,18 @@ enum VLANTag {
     @_noLocks
     static func push(_ vlan: UInt16, on packet: consuming Packet, _ memory: PacketMemory) -> Packet? {
         guard let own = packet.owned(first: headerBytes, memory.small) else { return nil }
-        let data = unsafe own.data
-        guard unsafe data - 4 >= own.buffer else {
-            // No headroom: the copy has some.
-            guard let copy = memory.copy(own) else { return nil }
-            push(vlan, onOwn: copy)
-            return copy
-        }
-        push(vlan, onOwn: own)
-        return own
-    }
-
-    @_noLocks
-    private static func push(_ vlan: UInt16, onOwn packet: borrowing Packet) {
-        let data = unsafe packet.data
-        unsafe apus_shift_bytes(data - 4, data, 12)
-        unsafe packet.setWindow(start: data - 4, count: packet.dataLength &+ 4)
-        unsafe packet.data.storeBigEndian16(EtherType.vlan.rawValue, 12)
-        unsafe packet.data.storeBigEndian16(vlan, 14)
-        if packet.state.isTrusted { packet.state = packet.state.moved(by: 4) }
+        if own.pushTag(.vlan, vlan) { return own }
+        // No headroom: a copy has some.
+        guard let copy = memory.copy(own) else { return nil }
+        guard copy.pushTag(.vlan, vlan) else { return nil }
+        return copy
     }
 
     /// The packet has a tag. nil where there was no memory; the packet is then freed.
     @_noLocks
     static func pop(_ packet: consuming Packet, _ memory: PacketMemory) -> Packet? {
         guard let own = packet.owned(first: headerBytes, memory.small) else { return nil }
-        let data = unsafe own.data
-        unsafe apus_shift_bytes(data + 4, data, 12)
-        unsafe own.setWindow(start: data + 4, count: own.dataLength &- 4)
-        if own.state.isTrusted { own.state = own.state.moved(by: -4) }
+        _ = own.popTag()
         return own
     }
 }

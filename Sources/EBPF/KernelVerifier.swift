@@ -2,7 +2,7 @@ internal import CBPF
 internal import Glibc
 
 /// How a program's safety is established.
-public enum Verification: String, Sendable {
+public enum Verification: String, Sendable, Codable {
     /// The kernel's verifier proves exactly the instructions that will run.
     case kernel
     /// No kernel: every access is checked while the program runs, and how long it runs is bounded.
@@ -28,13 +28,29 @@ public enum Verification: String, Sendable {
             unsafe requests.append(apus_program_request(name: UnsafePointer(name), frags: LoadedProgram.isFragsAware(section: program.section),
                                                         place: asPlain ? APUS_PLACE_DEVICE : LoadedProgram.place(section: program.section)))
         }
+        let used = usedMaps(programs)
+        let maps = linked.maps.enumerated().map { apus_map_request(create: used.contains($0.offset), entries: UInt32(clamping: $0.element.sizedEntries)) }
         let opened = unsafe bytes.withUnsafeBytes { buffer in
-            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, requests, requests.count)
+            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, requests, requests.count, maps, maps.count)
         }
         guard let opened = unsafe opened else { throw linked.error(.refused, at: nil, "not enough memory to verify") }
         let verifier = unsafe KernelVerifier(handle: opened)
         if let refusal = verifier.refusal(of: linked) { throw refusal }
         return verifier
+    }
+
+    /// Maps the programs refer to, and what those start with. The others need not exist: tools give them a size first.
+    private static func usedMaps(_ programs: [LinkedProgram]) -> Set<Int> {
+        var used: Set<Int> = []
+        for program in programs {
+            for instruction in program.instructions where instruction.isLoadImmediate64
+                && (instruction.source == PseudoSource.mapFD || instruction.source == PseudoSource.mapValue) {
+                used.insert(Int(instruction.immediate))
+            }
+        }
+        let names = programs[0].maps.flatMap { $0.initial.values }
+        for (index, map) in programs[0].maps.enumerated() where names.contains(map.name) { used.insert(index) }
+        return used
     }
 
     private init(handle: OpaquePointer) { unsafe self.handle = unsafe handle }

@@ -1,5 +1,5 @@
 /// A place in the program's source, from the object's line information.
-public struct SourceLine: Equatable, Sendable, CustomStringConvertible {
+public struct SourceLine: Equatable, Sendable, Codable, CustomStringConvertible {
     public let file: String
     public let line: Int
 
@@ -8,8 +8,8 @@ public struct SourceLine: Equatable, Sendable, CustomStringConvertible {
 
 /// Why an object was not loaded. One message for the operator: object, program, instruction and source line where
 /// known, and what to do where something can be done.
-public struct LoadError: Error, Equatable, Sendable, CustomStringConvertible {
-    public enum Kind: Equatable, Sendable {
+public struct LoadError: Error, Equatable, Sendable, Codable, CustomStringConvertible {
+    public enum Kind: String, Equatable, Sendable, Codable {
         case unreadable           // the file could not be read
         case malformed            // not an object, or one that contradicts itself
         case noSuchProgram        // the program named is not there, or none was named and there are several

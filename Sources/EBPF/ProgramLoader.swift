@@ -3,14 +3,20 @@ internal import Foundation
 /// From an object file to a program that may run.
 public enum ProgramLoader {
     /// - Parameter program: which one, where the object has several.
-    public static func load(object path: String, program name: String?, verify: Verification) throws(LoadError) -> LoadedProgram {
-        let (linked, bytes) = try link(object: path, program: name)
+    /// - Parameter entries: sizes for maps, by name, instead of the object's.
+    public static func load(object path: String, program name: String?, verify: Verification, entries: [String: Int] = [:]) throws(LoadError) -> LoadedProgram {
+        let programs = try prepare(object: path, program: name, verify: verify, entries: entries)
+        return try ProgramSet(programs[0].object, isSandboxed: verify == .sandbox).load(programs)
+    }
+
+    /// Everything up to running: the program asked for, then those its maps start with.
+    static func prepare(object path: String, program name: String?, verify: Verification, entries: [String: Int]) throws(LoadError) -> [LinkedProgram] {
+        let (linked, bytes) = try link(object: path, program: name, entries: entries)
         let needed = try programs(neededBy: linked)
         // What the engine cannot run it says itself, before the kernel is asked.
         for linked in needed { _ = try Decoder.decode(linked) }
         if verify == .kernel { try KernelVerifier.load(needed, bytes: bytes).compare(needed) }
-        let set = ProgramSet(linked.object, isSandboxed: verify == .sandbox)
-        return try set.load(needed)
+        return needed
     }
 
     /// The program, and those that static contents of the object's program arrays name.
@@ -29,9 +35,10 @@ public enum ProgramLoader {
 
     /// The unverified program, and the bytes it was read from: the file is read once, so that what is verified is
     /// what was linked.
-    static func link(object path: String, program name: String?, toRun: Bool = true) throws(LoadError) -> (LinkedProgram, [UInt8]) {
+    static func link(object path: String, program name: String?, entries: [String: Int] = [:], toRun: Bool = true) throws(LoadError) -> (LinkedProgram, [UInt8]) {
         let bytes = try read(path)
-        let object = try ObjectFile(name: path, bytes: bytes)
+        var object = try ObjectFile(name: path, bytes: bytes)
+        try object.resize(entries)
         return (try Linker.link(try select(name, of: object), of: object, toRun: toRun), bytes)
     }
 

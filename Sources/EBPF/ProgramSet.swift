@@ -43,6 +43,12 @@ final class ProgramSet: @unchecked Sendable {       // nothing changes once the 
             let program = try prepare(linked)
             if loaded == nil { loaded = program }
         }
+        // Inner maps that only static contents name.
+        for outer in maps.values where MapKind(outer.definition.type) == .mapArray || MapKind(outer.definition.type) == .mapHash {
+            for name in outer.definition.initial.values {
+                if let inner = programs[0].maps.firstIndex(where: { $0.name == name }) { _ = try map(inner, programs[0], at: nil) }
+            }
+        }
         let storages = unsafe maps.values.map { unsafe $0.storage }
         let tables = UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>.allocate(capacity: max(storages.count, 1))
         unsafe tables.initialize(from: storages, count: storages.count)

@@ -29,8 +29,8 @@ struct BadConfiguration: Sendable, CustomTestStringConvertible {
 }
 
 private let sections = "allowed: [apus], [port NAME], [wire NAME], [bridge NAME], [xdp NAME]"
-private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu, vlan"
-private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, vlan"
+private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
+private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
 private let drivers = "allowed: tap, vhost-user, virtio-user, af-xdp, pci, pcap, null, vdev"
 private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"
 private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine"
@@ -81,14 +81,18 @@ private let words: [BadConfiguration] = [
     .init([14: "[bridge v]\nports = a"],
           "f:15: [bridge v] ports: port a is already in [wire w]; a port is in one [wire] or [bridge] only",
           "f:15: [bridge v] ports: a bridge joins at least two ports; write 'ports = A B'"),
-    .init([5: "interface = ta\nrx-checksum = infer"], "f:6: [port a] rx-checksum: is not in this version; \(tapKeys)"),
+    .init([5: "interface = ta\nrx-checksum = guess"], "f:6: [port a] rx-checksum: unknown value 'guess'; allowed: device, infer, verify"),
+    .init([5: "interface = ta\nrx-checksum = infer verfy"],
+          "f:6: [port a] rx-checksum: unknown value 'verfy'; did you mean 'verify'? allowed: device, infer, verify"),
+    .init([5: "interface = ta\nrx-checksum = infer infer"], "f:6: [port a] rx-checksum: 'infer' is named twice; name it once"),
+    .init([5: "interface = ta\nrx-checksum ="], "f:6: [port a] rx-checksum: has no value; give one or remove the line"),
     .init([12: "object = x.o\nmap.cfg = cfg.txt"], "f:13: [xdp x] map.cfg: is not in this version; \(xdpKeys)"),
     .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; \(xdpKeys)"),
     .init([12: "object = x.o\nsuperframes = whole"], "f:13: [xdp x] superframes: is not in this version; \(xdpKeys)"),
     .init([12: "object = x.o\nchain = object"], "f:13: [xdp x] chain: is not in this version; \(xdpKeys)"),
     .init([4: "driver = tun"], "f:4: [port a] driver: unknown value 'tun'; \(drivers)"),
     .init([7: "driver = vhost"], "f:7: [port b] driver: unknown value 'vhost'; did you mean 'vhost-user'? \(drivers)"),
-    .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu, vlan"),
+    .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"),
     .init([12: "object = x.o\nengine = jit"], "f:13: [xdp x] engine: 'jit' is not in this version; allowed: interpreter"),
     .init([12: "object = x.o\nverify = sandbox"], "f:13: [xdp x] verify: 'sandbox' is not in this version; allowed: kernel"),
     .init([12: "object = x.o\nchecksum = lasy"],

@@ -27,6 +27,7 @@ import Testing
             deliver = full
             verified = reseed
             mtu = 9000
+            rx-checksum = infer  verify
             [ port\thost0 ]
             driver = tap
             interface = apus-host0
@@ -46,14 +47,14 @@ import Testing
             name: "edge.1", lcores: [2], memoryBytes: 1 << 30, hugepages: .off, idle: .spin, statsSocket: "/tmp/a;b#c.sock", line: 2))
         #expect(configuration.ports == [
             PortConfiguration(name: "vm0", driver: .vhostUser(path: "/run/vm 0.sock", role: .client), queueCount: 1, lcores: [2],
-                              deliver: .full, verified: .reseed, mtuBytes: 9000, line: 9),
+                              deliver: .full, verified: .reseed, mtuBytes: 9000, receiveChecksum: [.infer, .verify], line: 9),
             PortConfiguration(name: "host0", driver: .tap(interface: "apus-host0", netns: "blue"), queueCount: 1, lcores: [2],
-                              deliver: .offload, verified: .plain, mtuBytes: 1500, line: 18),
+                              deliver: .offload, verified: .plain, mtuBytes: 1500, line: 19),
         ])
-        #expect(configuration.wires == [WireConfiguration(name: "w", first: "vm0", second: "host0", line: 23)])
+        #expect(configuration.wires == [WireConfiguration(name: "w", first: "vm0", second: "host0", line: 24)])
         #expect(configuration.programs == [XDPConfiguration(
             name: "firewall", object: "/etc/apus/filter.o", program: "filter", ports: ["host0", "vm0"], checksum: .eager, verify: .kernel,
-            engine: .interpreter, line: 25)])
+            engine: .interpreter, line: 26)])
         #expect(configuration.wire(of: "host0")?.name == "w")
     }
 
@@ -72,6 +73,16 @@ import Testing
         #expect(try driver("driver = pcap", "tx = /a.pcap") == .pcap(receive: nil, transmit: .file("/a.pcap")))
         #expect(try driver("driver = null") == .null)
         #expect(try driver("driver = vdev", "devargs = net_ring0,a=b") == .vdev(devargs: "net_ring0,a=b"))
+    }
+
+    @Test(arguments: [
+        (["driver = af-xdp", "interface = eth1"], [.infer]), (["driver = vdev", "devargs = net_af_packet0,iface=eth1"], [.infer]),
+        (["driver = vdev", "devargs = net_ring0"], [.device]), (["driver = pci", "address = 3b:00.1"], [.device]),
+        (["driver = af-xdp", "interface = eth1", "rx-checksum = device"], [.device]),
+    ] as [([String], [PortConfiguration.ReceiveChecksum])])
+    func whoLosesTheMarkInfers(lines: [String], expected: [PortConfiguration.ReceiveChecksum]) throws {
+        let text = "[apus]\nlcores = 0\n[port p]\n\(lines.joined(separator: "\n"))\n[port n]\ndriver = null\n[wire w]\nports = p n"
+        #expect(try load(text).ports[0].receiveChecksum == expected)
     }
 
     @Test func oneDaemonMayHoldBothEndsOfASocket() throws {
@@ -123,6 +134,7 @@ import Testing
             name: "apus0", lcores: [1], memoryBytes: 256 << 20, hugepages: .auto, idle: .spin, statsSocket: "/run/apus/apus0.sock", line: 1))
         #expect(configuration.ports.map(\.verified) == [.reseed, .plain])
         #expect(configuration.ports.map(\.deliver) == [.offload, .offload])
+        #expect(configuration.ports.map(\.receiveChecksum) == [[.device], [.device]])
         #expect(configuration.ports.map(\.lcores) == [[1], [1]])
         #expect(configuration.ports[1].driver == .vhostUser(path: "/run/b.sock", role: .server))
         let program = try #require(configuration.programs.first)

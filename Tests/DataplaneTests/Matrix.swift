@@ -16,6 +16,9 @@ enum Matrix {
         for network in [Specimen.Network.ipv4, .ipv6, .segments] {
             for transport in Specimen.Transport.allCases {
                 for tags in 1...2 { all.append(Specimen(transport, network, tags: tags)) }
+                // Longer than what is brought together to be written to: its sum goes over many segments.
+                all.append(Specimen(transport, network, payload: 601))
+                all.append(Specimen(transport, network, payload: 602, padding: 7))
                 for tunnel in Specimen.Tunnel.allCases where tunnel != .plain {
                     for tags in 0...2 { all.append(Specimen(transport, network, tunnel: tunnel, tags: tags)) }
                 }
@@ -34,6 +37,7 @@ enum Matrix {
             let single = around.filter { $0 > 14 && $0 < specimen.finished.count }.sorted()
             var splits: [[Int]] = [[], everySmallSegment(specimen)]
             for at in single { splits.append([at]) }
+            if specimen.finished.count > 600 { splits += [[257], [301], [302, 401], [303, 304, 305]] }
             for peer in Passage.peers {
                 for kind in ChecksumState.Kind.allCases {
                     // Splits meet the code that sums and copies: all of them for two ports, the others see none.
@@ -217,6 +221,44 @@ enum Matrix {
             datagram += bytes[specimen.l4...]
         }
         report.expect(datagram.elementsEqual(specimen.finished[specimen.l4...]), "\(name): the datagram put together")
+    }
+
+    // MARK: Zeros and lengths
+
+    /// UDP's own rules: no checksum, a computed zero, a length below IP's.
+    static func edges(_ report: Report) {
+        for network in Specimen.Network.allCases {
+            let specimen = Specimen(.udp, network)
+            guard specimen.isKnown else { continue }
+            for peer in Passage.peers {
+                let state = ChecksumState.unnecessary(start: UInt16(specimen.l4), offset: 6)
+                var without = specimen.finished
+                Reference.put(&without, specimen.field, 0)
+                let outcome = Passage.run(without, state, to: peer)
+                report.count(("edge", "UDP without a checksum"), ("leaving", peer.name))
+                report.expect(outcome.departures.map(\.bytes) == [without], "without a checksum: \(specimen.name) to \(peer.name)")
+
+                // A payload word that makes the checksum zero: sent as all ones (RFC 768).
+                var zero = specimen.unfinished
+                Reference.put(&zero, specimen.l4 + 8, 0)
+                Reference.put(&zero, specimen.l4 + 8, ~Reference.sum(zero[specimen.l4..<specimen.end]) & 0xffff)
+                let known = ChecksumState.known(start: UInt16(specimen.l4), offset: 6)
+                let sent = Passage.run(zero, known, to: peer)
+                report.count(("edge", "a computed zero"), ("leaving", peer.name))
+                report.expect(sent.departures.count == 1 && Reference.word(Passage.normal(sent.departures[0]), specimen.field) == 0xffff, "zero: \(specimen.name) to \(peer.name)")
+
+                // The last 11 bytes of the IP packet are not the datagram's.
+                var short = specimen.unfinished
+                let length = specimen.end - specimen.l4 - 11
+                Reference.put(&short, specimen.l4 + 4, length)
+                Reference.put(&short, specimen.field, specimen.seed(short, length: length))
+                var expected = Reference.completed(Array(short.dropLast(11)), start: specimen.l4, offset: 6)
+                expected += short.suffix(11)
+                let cut = Passage.run(short, known, to: peer)
+                report.count(("edge", "UDP shorter than IP"), ("leaving", peer.name))
+                report.expect(cut.departures.count == 1 && !cut.departures[0].state.isPartial && cut.departures[0].bytes == expected, "short: \(specimen.name) to \(peer.name)")
+            }
+        }
     }
 
     // MARK: MTU

@@ -22,6 +22,9 @@ struct Specimen: Sendable {
     /// The enclosing UDP header, where it has a checksum.
     private(set) var enclosing: (ip: Int, udp: Int)?
 
+    /// Behind the source address's last byte, and the first of the destination that the checksum covers.
+    var sourceEnd: Int { sourceAt + addressBytes }
+    var destinationStart: Int { destinationAt }
     var isIPv6: Bool { addressBytes == 16 }
     var offset: Int { switch transport { case .tcp: 16; case .udp: 6; case .sctp: 8; case .icmp: 2 } }
     var field: Int { l4 + offset }

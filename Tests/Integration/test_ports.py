@@ -39,10 +39,24 @@ def test_vhost_meets_virtio_user(role, ring, mergeable):
 
 def wait_for_peer(daemon, seconds=8):
     deadline = time.monotonic() + seconds
-    while "is there" not in daemon.log() and "nobody listens" in daemon.log():
+    while "is there" not in daemon.log() and ("nobody listens" in daemon.log() or "waits for" in daemon.log()):
         assert time.monotonic() < deadline, daemon.log()
         time.sleep(0.05)
     time.sleep(0.3)
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_port_without_its_peer_is_no_obstacle(role, tmp_path):
+    """It comes up, drops what is for it, and goes without having seen anybody."""
+    frames = [packets.ipv4(17, packets.udp(bytes(100)))] * 40
+    pcap.write(tmp_path / "in.pcap", frames)
+    for driver in ("virtio-user", "vhost-user"):
+        ports = {"port a": {"driver": "pcap", "rx": tmp_path / "in.pcap"}, "port b": {"driver": driver, "path": tmp_path / "x.sock", "role": role}}
+        with Daemon(ports | {"wire w": {"ports": "a b"}}, binary()) as daemon:
+            stats = daemon.settled_stats()
+            assert daemon.ask("ports")["ports"]["b"]["up"] is False
+        assert stats["ports"]["b"]["drops"]["transmit_full"] == 40
+        assert not (tmp_path / "x.sock").exists()
 
 
 def test_pcap_files(tmp_path):

@@ -30,10 +30,19 @@ struct apus_program_request {
     enum apus_place place;
 };
 
+// What to do with a map of the object, by its place: create it or not, and with how many entries (0: as declared).
+struct apus_map_request {
+    _Bool create;
+    uint32_t entries;
+};
+
+int apus_fork(void);    // Swift hides fork(); only for a process of one thread
+
 // Loads these programs of the object, at least one, and no other. Returns NULL only when memory is short. Errors are
 // read from the handle; close it in every case.
 apus_object *_Nullable apus_object_load(const void *_Nonnull bytes, size_t size, const char *_Nonnull object_name,
-                                        const struct apus_program_request *_Nonnull programs, size_t count);
+                                        const struct apus_program_request *_Nonnull programs, size_t count,
+                                        const struct apus_map_request *_Nonnull maps, size_t map_count);
 void apus_object_close(apus_object *_Nonnull object);
 
 enum apus_stage apus_object_stage(const apus_object *_Nonnull object);
@@ -62,3 +71,5 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
 int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);
 void apus_close(int fd);
+// Takes the records out of a kernel ring buffer: each as its length in 4 bytes, then its bytes. Bytes used or -errno.
+long apus_kernel_records(int fd, void *_Nonnull to, size_t room);

@@ -22,6 +22,7 @@
 #include <rte_net.h>
 #include <rte_prefetch.h>
 #include <rte_spinlock.h>
+#include <rte_telemetry.h>
 #include <rte_version.h>
 
 #pragma clang assume_nonnull begin
@@ -98,7 +99,8 @@ APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_cut_front(struct rte_mbuf *m, uint
 // The flags and lengths a transmitting driver reads. l2 has 7 bits, l3 9, l4 8 (rte_mbuf_core.h).
 APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t l2, uint16_t l3, uint16_t l4,
                                     uint16_t segment_size) {
-    m->ol_flags = flags;
+    // A clone stays one: these two say whose the bytes are.
+    m->ol_flags = (m->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) | flags;
     m->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, segment_size, 0, 0, 0);
 }
 
@@ -109,7 +111,6 @@ APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct r
 }
 APUS_HOT void apus_mbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
 APUS_HOT void apus_prefetch(const void *address) { rte_prefetch0(address); }
-APUS_HOT void apus_shift_bytes(void *to, const void *from, size_t length) { __builtin_memmove(to, from, length); }
 APUS_HOT void apus_copy(void *to, const void *from, size_t length) { rte_memcpy(to, from, length); }
 
 // MARK: ethdev
@@ -136,6 +137,8 @@ struct apus_eth_setup {
     uint16_t receive_queues, transmit_queues;
     uint16_t ring_size;
     uint16_t mtu;
+    // The driver hears of its peer's coming and going by interrupt, and says so as its link.
+    bool hears_link;
     unsigned socket;
     struct rte_mempool *_Nullable pool;
     // Out.

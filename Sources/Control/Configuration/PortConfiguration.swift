@@ -42,6 +42,16 @@ public struct PortConfiguration: Sendable, Equatable {
     /// How a packet whose checksum was verified leaves: as it is, or marked partial so that the receiver need not verify it again.
     public enum Verified: String, ConfigurationWord { case plain, reseed }
 
+    /// What is made of a received packet's checksum beyond the driver's word.
+    public enum ReceiveChecksum: String, ConfigurationWord {
+        /// Nothing.
+        case device
+        /// A field that equals its pseudo-header sum is an unfinished one: for ports with no wire behind.
+        case infer
+        /// What is not known is checked in software.
+        case verify
+    }
+
     public var name: String
     public var driver: Driver
     public var queueCount: Int
@@ -52,6 +62,8 @@ public struct PortConfiguration: Sendable, Equatable {
     public var mtuBytes: Int
     /// nil: tags are nothing but bytes.
     public var vlan: VLANConfiguration?
+    /// `infer` and `verify` may both be given; `device` alone is neither.
+    public var receiveChecksum: [ReceiveChecksum] = [.device]
     public var line: Int
 
     static let mtuBytesDefault = 1500
@@ -83,8 +95,8 @@ public struct PortConfiguration: Sendable, Equatable {
 
     static func keys(of driver: DriverWord?) -> Vocabulary {
         let own = driver?.keys ?? allKeys
-        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan"],
-                          later: ["offloads", "rx-checksum"])
+        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan", "rx-checksum"],
+                          later: ["offloads"])
     }
 
     /// Of any driver, each once.
@@ -105,6 +117,9 @@ extension PortConfiguration {
         deliver = reader.choice("deliver") ?? .offload
         // A tap's kernel ignores "verified" on write but honours "partial"; guests with native XDP or an older FreeBSD mishandle it.
         verified = reader.choice("verified") ?? (word == .tap ? .reseed : .plain)
+        // AF_XDP and AF_PACKET lose the mark of what was never on a wire.
+        let isMarkLost = word == .afXDP || word == .vdev && reader.entry("devargs")?.value.contains("af_packet") == true
+        receiveChecksum = reader.choices("rx-checksum") ?? [isMarkLost ? .infer : .device]
         lcores = Self.lcores(reading: &reader, daemonLcores)
         let driver: Driver? = switch word {
         case .tap: Self.tap(reading: &reader)

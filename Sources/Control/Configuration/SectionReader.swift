@@ -45,7 +45,16 @@ struct SectionReader {
 
     /// The value as one of a fixed set of words; nil if the key is absent or the word is not one of them.
     mutating func choice<Word: ConfigurationWord>(_ key: String, of type: Word.Type = Word.self) -> Word? {
-        guard let value = entry(key)?.value else { return nil }
+        entry(key).flatMap { word($0.value, key) }
+    }
+
+    /// The value as some of a fixed set of words, separated by blanks; nil if the key is absent or none of them is right.
+    mutating func choices<Word: ConfigurationWord>(_ key: String, of type: Word.Type = Word.self) -> [Word]? {
+        let chosen: [Word] = words(key).compactMap { word($0, key) }
+        return chosen.isEmpty ? nil : chosen
+    }
+
+    private mutating func word<Word: ConfigurationWord>(_ value: String, _ key: String) -> Word? {
         if let word = Word(rawValue: value) { return word }
         if Word.vocabulary.verdict(on: value) == .later {
             report(key, "\(value.quoted) is not in this version", Word.vocabulary.allowed)

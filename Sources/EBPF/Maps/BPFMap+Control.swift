@@ -35,7 +35,7 @@ extension BPFMap {
         // As the system call: BPF_F_LOCK only where there is a lock.
         if flags & MapStorage.locked != 0 && s.spinLockOffset < 0 { return -ErrorNumber.invalid }
         switch s.kind {
-        case .array where s.cpuStride != 0: return s.perCPUArrayUpdate(key, value, flags, allCPUs: true)
+        case .array where s.cpuStride != 0: return s.perCPUArrayUpdate(key, value, flags)
         case .hash, .lruHash: return unsafe storage.pointee.hashUpdate(key, value, flags, allCPUs: true)
         case .queue, .stack: return unsafe storage.pointee.push(value, flags: flags)
         case .deviceArray: return deviceUpdate(key, value, flags)

@@ -29,21 +29,33 @@ extension MapStorage {
     }
 
     /// Without the lock: the node of a key, or `end`.
+    ///
+    /// One change at a time keeps every key findable: an updated entry's new node takes its place in the chain with one
+    /// store. Two changes under a reader's feet can lead it past a key, or into another chain; so a reader that finds
+    /// nothing looks again where the table changed meanwhile.
     @_noLocks
     func search(_ key: UInt64) -> UInt32 {
         let hash = self.hash(key)
-        // A restart needs a writer that moved a node in between; 64 in a row do not happen.
-        for _ in 0..<64 {
+        // Each round more needs a writer that finished in between; 1024 in a row do not happen.
+        for _ in 0..<1024 {
+            let before = unsafe apus_acquire32(changes)
             var link = unsafe apus_acquire32(buckets + Int(hash & bucketMask))
             while link < MapStorage.end {
                 let node = self.node(link)
                 if matches(node, key, hash) { return link }
                 link = unsafe apus_acquire32(Memory.word32(node))
             }
-            if link == MapStorage.end | hash & bucketMask { return MapStorage.end }
+            if link == MapStorage.end | hash & bucketMask, unsafe apus_acquire32(changes) == before { return MapStorage.end }
         }
         return MapStorage.end
     }
+
+    /// Counts the writers' changes, behind the buckets.
+    private var changes: UnsafeMutablePointer<UInt32> { @_noLocks get { unsafe buckets + (Int(bucketMask) &+ 1) } }
+
+    /// Under lock, after the chains changed.
+    @_noLocks
+    private func changed() { unsafe apus_release32(changes, changes.pointee &+ 1) }
 
     /// `allCPUs`: the value holds every CPU's, as the control side gives it.
     @_noLocks
@@ -111,18 +123,30 @@ extension MapStorage {
         Memory.store32(node &+ 4, UInt64(hash))
         unsafe apus_move(Memory.pointer(node &+ 8), Memory.pointer(key), keySize)
         fill(new, value, allCPUs)
-        let bucket = unsafe buckets + Int(hash & bucketMask)
-        unsafe apus_release32(Memory.word32(node), bucket.pointee)
-        unsafe apus_release32(bucket, new)
-        if kind == .lruHash { exists ? used(new) : inserted(new) }
         if exists {
-            unlink(old, hash)
+            replace(old, new, hash)
             spare = old
-            if kind == .lruHash { forgotten(old) }
         } else {
+            let bucket = unsafe buckets + Int(hash & bucketMask)
+            unsafe apus_release32(Memory.word32(node), bucket.pointee)
+            unsafe apus_release32(bucket, new)
             count &+= 1
         }
+        changed()
+        if kind == .lruHash {
+            exists ? used(new) : inserted(new)
+            if exists { forgotten(old) }
+        }
         return 0
+    }
+
+    /// Under lock: the new node takes the old one's place. The old one keeps its link, for readers that stand on it.
+    @_noLocks
+    private func replace(_ old: UInt32, _ new: UInt32, _ hash: UInt32) {
+        var before = unsafe buckets + Int(hash & bucketMask)
+        while unsafe before.pointee != old { unsafe before = Memory.word32(node(before.pointee)) }
+        unsafe apus_release32(Memory.word32(node(new)), Memory.load32(node(old)))
+        unsafe apus_release32(before, new)
     }
 
     /// Under lock: a new entry whose value is an address of 8 bytes, whatever the declared size.
@@ -154,6 +178,7 @@ extension MapStorage {
         unsafe apus_release32(Memory.word32(node(link)), free)
         free = link
         count &-= 1
+        changed()
         if kind == .lruHash { forgotten(link) }
     }
 

@@ -1,7 +1,7 @@
 internal import CBPF
 
 /// A map as an object declares it.
-public struct MapDefinition: Equatable, Sendable {
+public struct MapDefinition: Equatable, Sendable, Codable {
     public let name: String
     /// `enum bpf_map_type`
     public let type: UInt32
@@ -17,6 +17,8 @@ public struct MapDefinition: Equatable, Sendable {
     var inner: [MapDefinition] = []
     /// Static contents of a program array or a map of maps, by place: names of programs or maps of the object.
     var initial: [Int: String] = [:]
+    /// Given by the operator instead of the object's; 0: not.
+    var sizedEntries = 0
     /// Ids of the key's and the value's type in the object's BTF, 0 where it does not say.
     var keyType: UInt32 = 0
     var valueType: UInt32 = 0

@@ -59,7 +59,8 @@ struct MapLayout {
         cpuValuesOffset = (tableBytes + 63) & ~63
         let cpuBytes = isPerCPU && kind.isHash ? cpuStride * cpuCount : 0
         bucketsOffset = cpuValuesOffset + cpuBytes
-        recencyOffset = bucketsOffset + bucketCount * 4
+        // Behind a hash's buckets stands the count of its changes.
+        recencyOffset = bucketsOffset + (bucketCount + (kind.isHash ? 1 : 0)) * 4
         bytes = recencyOffset + (kind == .lruHash ? nodes : 0)
         ringBytes = kind == .ringBuffer ? entries : 0
     }

@@ -84,7 +84,7 @@ internal import CBPF
     @_noLocks
     mutating func update(_ key: UInt64, _ value: UInt64, flags: UInt64) -> Int64 {
         switch kind {
-        case .array: return cpuStride == 0 ? arrayUpdate(key, value, flags) : perCPUArrayUpdate(key, value, flags, allCPUs: false)
+        case .array: return arrayUpdate(key, value, flags)
         case .hash, .lruHash: return hashUpdate(key, value, flags, allCPUs: false)
         case .prefixTrie: return trieUpdate(key, value, flags)
         // The kernel lets programs change none of the others this way.
@@ -138,20 +138,21 @@ internal import CBPF
         if flags & MapStorage.locked != 0 {
             guard spinLockOffset >= 0 else { return -ErrorNumber.invalid }
             copyLocked(at, value)
+        } else if cpuStride != 0 {
+            copyPerCPU(at, value, allCPUs: false)
         } else {
             copyValue(at, value)
         }
         return 0
     }
 
-    /// `allCPUs`: the control side's form of the value, one CPU's after the other's.
-    @_noLocks
-    func perCPUArrayUpdate(_ key: UInt64, _ value: UInt64, _ flags: UInt64, allCPUs: Bool) -> Int64 {
+    /// The control side's: the value holds every CPU's, one after the other.
+    func perCPUArrayUpdate(_ key: UInt64, _ value: UInt64, _ flags: UInt64) -> Int64 {
         guard flags <= 2 else { return -ErrorNumber.invalid }
         let at = arrayLookup(key)
         if at == 0 { return -ErrorNumber.tooBig }
         if flags == MapStorage.onlyNew { return -ErrorNumber.exists }
-        copyPerCPU(at, value, allCPUs: allCPUs)
+        copyPerCPU(at, value, allCPUs: true)
         return 0
     }
 

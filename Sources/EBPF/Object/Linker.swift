@@ -25,10 +25,27 @@ struct LinkedProgram {
         self.maps = maps
     }
 
+    /// From another process, without the object: only its name.
+    init(object: String, name: String, section: String, instructions: [Instruction], maps: [MapDefinition], sources: [SourceLine?]) {
+        self.object = ObjectFile(named: object)
+        program = ObjectFile.Function(name: name, section: 0, start: 0, instructions: instructions)
+        self.instructions = instructions
+        origins = []
+        self.maps = maps
+        knownSection = section
+        self.sources = sources
+    }
+
+    private var knownSection: String?
+    private var sources: [SourceLine?] = []
+
     /// Name of the program's section; empty for bare instructions.
-    var section: String { object.sections.indices.contains(program.section) ? object.sections[program.section].name : "" }
+    var section: String {
+        knownSection ?? (object.sections.indices.contains(program.section) ? object.sections[program.section].name : "")
+    }
 
     func source(_ index: Int) -> SourceLine? {
+        if sources.indices.contains(index) { return sources[index] }
         guard origins.indices.contains(index) else { return nil }
         return object.source(origins[index].function, origins[index].instruction)
     }

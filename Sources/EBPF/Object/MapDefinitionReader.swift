@@ -4,7 +4,7 @@ internal import CBPF
 struct MapDefinitionReader {
     /// A map, and where references to it point: a whole data section, or one variable of `.maps`.
     struct Placed {
-        let definition: MapDefinition
+        var definition: MapDefinition
         let section: Int
         let offset: UInt64
     }
@@ -62,10 +62,12 @@ struct MapDefinitionReader {
             case "value":
                 valueType = try target()
                 valueSize = try types.size(valueType)
+            case "values" where mapType == MapType.programs: valueSize = 4
             case "values" where mapType == MapType.mapArray || mapType == MapType.mapHash:
                 // An array of pointers to the inner map's declaration.
                 let pointer = try types.stripped(try types.stripped(member.type).elementType)
                 guard pointer.kind == .pointer else { throw Malformed("map \(name): values are not pointers to a map's declaration") }
+                valueSize = 4
                 guard !isInner else { throw Malformed("map \(name): maps of maps of maps do not exist") }
                 inner = [try self.definition(name + ".inner", pointer.sizeOrType, types, isInner: true)]
             // Pinning is the operator's business, the rest belongs to types that are refused where they are used.

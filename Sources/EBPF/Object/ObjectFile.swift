@@ -13,7 +13,7 @@ struct ObjectFile {
     let sections: [ELFFile.Section]
     let symbols: [ELFFile.Symbol]
     let functions: [Function]
-    let maps: [MapDefinitionReader.Placed]
+    private(set) var maps: [MapDefinitionReader.Placed]
     let debug: BTFExtension
     private let relocations: [Int: [Int: ELFFile.Relocation]]   // section, instruction
 
@@ -60,6 +60,17 @@ struct ObjectFile {
             }
         }
         self.relocations = relocations
+    }
+
+    /// Gives maps the size the operator wants: tools do so for maps declared without one.
+    mutating func resize(_ entries: [String: Int]) throws(LoadError) {
+        for (name, count) in entries {
+            guard let index = maps.firstIndex(where: { $0.definition.name == name && !$0.definition.isDataSection }) else {
+                throw LoadError(.unsupported, object: self.name, "has no map \(name)")
+            }
+            maps[index].definition.maxEntries = count
+            maps[index].definition.sizedEntries = count
+        }
     }
 
     /// Whether its maps are declared the way libbpf stopped to read with version 1.0.

@@ -31,6 +31,9 @@ extension Machine {
             for index in 0..<(unsafe image.pointee.mapCount) {
                 let known = unsafe image.pointee.maps[index]
                 if UInt64(UInt(bitPattern: unsafe known)) == address { return unsafe known }
+                for slot in 0..<(unsafe known.pointee.innerSlots) where unsafe known.pointee.inner(slot) == address && address != 0 {
+                    return unsafe Memory.pointer(address).assumingMemoryBound(to: MapStorage.self)
+                }
             }
             return nil
         }
@@ -46,7 +49,12 @@ extension Machine {
         if address >= frames && end <= frames &+ UInt64(depth &+ 1) &* UInt64(APUS_FRAME_BYTES) { return true }
         if !writes && isKey(address, end) { return true }
         for index in 0..<(unsafe image.pointee.mapCount) {
-            if unsafe image.pointee.maps[index].pointee.mayTouch(address, end, writes: writes) { return true }
+            let map = unsafe image.pointee.maps[index]
+            if unsafe map.pointee.mayTouch(address, end, writes: writes) { return true }
+            for slot in 0..<(unsafe map.pointee.innerSlots) {
+                let inner = unsafe map.pointee.inner(slot)
+                if inner != 0, unsafe Memory.pointer(inner).assumingMemoryBound(to: MapStorage.self).pointee.mayTouch(address, end, writes: writes) { return true }
+            }
         }
         return false
     }
@@ -70,6 +78,17 @@ extension Machine {
 }
 
 extension MapStorage {
+    /// Of a map of maps: places that hold an inner map or 0. A hash's free nodes hold inner maps of the past, which live
+    /// as long as the outer one.
+    var innerSlots: UInt32 {
+        @_noLocks get { kind == .mapArray ? maxEntries : kind == .mapHash ? maxEntries &+ 1 : 0 }
+    }
+
+    @_noLocks
+    func inner(_ slot: UInt32) -> UInt64 {
+        unsafe apus_acquire64(Memory.word64(kind == .mapArray ? table &+ UInt64(slot) &* UInt64(stride) : value(slot)))
+    }
+
     /// Whether the bytes up to `end` lie in one value that programs may reach.
     @_noLocks
     func mayTouch(_ address: UInt64, _ end: UInt64, writes: Bool) -> Bool {
@@ -81,11 +100,13 @@ extension MapStorage {
             let within = (address &- table) % each % UInt64(stride)
             return within &+ (end &- address) <= UInt64(valueSize) && !(writes && touchesLock(within, end &- address))
         case .hash, .lruHash, .prefixTrie:
-            if cpuStride != 0 { return mayTouchPerCPU(address, end) }
+            if cpuStride != 0 && mayTouchPerCPU(address, end) { return true }
             let nodes = kind == .prefixTrie ? UInt64(maxEntries) &* 2 &+ 1 : UInt64(maxEntries) &+ 1
             guard address >= table && end <= table &+ nodes &* UInt64(stride) else { return false }
             let within = (address &- table) % UInt64(stride)
-            guard within >= UInt64(valueOffset), within &+ (end &- address) <= UInt64(valueOffset &+ valueSize) else { return false }
+            // A callback is shown the key where it lies.
+            if !writes && kind != .prefixTrie && within >= 8 && within &+ (end &- address) <= UInt64(8 &+ keySize) { return true }
+            guard cpuStride == 0, within >= UInt64(valueOffset), within &+ (end &- address) <= UInt64(valueOffset &+ valueSize) else { return false }
             return !(writes && touchesLock(within &- UInt64(valueOffset), end &- address))
         case .deviceArray, .processors, .sockets:
             guard !writes, address >= table, end <= table &+ UInt64(maxEntries) &* 16 else { return false }

@@ -70,6 +70,7 @@ extension Helpers {
     /// `bpf_strtol` and `bpf_strtoul`: how many characters were used, or an error; the number at `result`.
     @_noLocks
     static func number(_ text: UInt64, _ size: UInt64, _ base: UInt64, _ result: UInt64, isSigned: Bool) -> Int64 {
+        Memory.store64(result, 0)
         guard size > 0, base == 0 || base == 8 || base == 10 || base == 16 else { return -ErrorNumber.invalid }
         let end = min(size, 63)     // the kernel copies as many
         var at: UInt64 = 0

@@ -17,6 +17,8 @@ struct Bench {
     var l3Offset = 14
     var isMultiBuffer = false
     var bytesBehind = 0
+    var ingressIndex: UInt32 = 7
+    var rxQueue: UInt32 = 3
     /// Around the packet. Recognisable, so that a read or write beyond shows; the kernel's is 0.
     var filler: UInt8 = 0xa5
 
@@ -50,7 +52,7 @@ struct Bench {
         let start = buffer.baseAddress!
         var context = unsafe XDPContext(
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
-            bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: 7, rxQueue: 3,
+            bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: ingressIndex, rxQueue: rxQueue,
             isMultiBuffer: isMultiBuffer, bytesBehind: bytesBehind)
         // An interpreter does not keep its program alive.
         let effect = withExtendedLifetime(program) { Bench.packet(unsafe program.interpreter, &context) }
@@ -66,12 +68,12 @@ final class KernelTwin {
     private let verifier: KernelVerifier
     private let descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)]
 
-    init(object path: String, program: String? = nil) throws {
-        let (linked, bytes) = try ProgramLoader.link(object: path, program: program)
+    init(object path: String, program: String? = nil, entries: [String: Int] = [:]) throws {
+        let (linked, bytes) = try ProgramLoader.link(object: path, program: program, entries: entries)
         let verifier = try KernelVerifier.load(try ProgramLoader.programs(neededBy: linked), bytes: bytes, asPlain: true)
         var descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)] = [:]
         for (index, map) in linked.maps.enumerated() {
-            descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.valueSize)
+            descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.controlValueSize)
         }
         self.verifier = verifier
         self.descriptors = descriptors
@@ -99,6 +101,20 @@ final class KernelTwin {
             error = unsafe apus_map_next_key(fd, key, &next)
         }
         return result
+    }
+
+    /// What its ring buffer holds, taken out.
+    func records(_ map: String) -> [[UInt8]] {
+        guard let (fd, _, _) = descriptors[map] else { return [] }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        let used = unsafe apus_kernel_records(fd, &buffer, buffer.count)
+        var at = 0, records: [[UInt8]] = []
+        while at + 4 <= used {
+            let size = Int(buffer[at]) | Int(buffer[at + 1]) << 8 | Int(buffer[at + 2]) << 16
+            records.append(Array(buffer[(at + 4)..<(at + 4 + size)]))
+            at += 4 + size
+        }
+        return records
     }
 
     func update(_ map: String, _ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int32 {

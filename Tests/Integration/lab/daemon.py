@@ -77,6 +77,10 @@ class Daemon:
         return self._child.pid
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
     def socket(self) -> pathlib.Path:
         return self._socket
 
