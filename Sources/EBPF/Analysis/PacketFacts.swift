@@ -6,8 +6,8 @@
 ///
 /// - L3 stands behind 14 bytes of Ethernet and some VLAN tags of four; the EtherTypes compared so far say how many
 ///   there are at least, and whether an IP header follows;
-/// - the L4 header stands behind an IPv4 header of 4 * ihl bytes, or an IPv6 header of 40 (behind extension headers the
-///   parser knows none); offset 16 for TCP, 6 for UDP: what the protocol byte was compared with;
+/// - the L4 header stands behind an IPv4 header of 4 * ihl bytes, or an IPv6 header of 40 and extension headers
+///   of eights (not AH's fours: such a checksum is opaque); offset 16 for TCP, 6 for UDP: what the protocol byte was compared with;
 /// - a pointer that is exactly L3 + constant, or L3 + constant + 4 * ihl of that header, hits the field at one constant
 ///   and no other;
 /// - any other pointer may hit it wherever its range of offsets meets a place the field can be at. These places keep a
@@ -183,7 +183,23 @@ struct PacketFacts: Equatable, Hashable {
             return isExact ? single(pointer.lower - l3 - header, size, offsets)
                 : union(offsets.map { l3 + header + $0 }, pointer, size, false)
         }
+        if proto == nil || isExtended { return behindExtensions(pointer, size, isExact, from: l3 + (isExtended ? 48 : 40)) }
         return isExact ? single(pointer.lower - l3 - 40, size, offsets) : union(offsets.map { l3 + 40 + $0 }, pointer, size, false)
+    }
+
+    /// The next header is an extension header behind which the parser knows a checksum.
+    private var isExtended: Bool { family == .ipv6 && (proto == 0 || proto == 43 || proto == 60) }
+
+    /// Extension headers of eights from `first` on, any number of them: UDP's field is at 6 modulo 8, TCP's at 0.
+    private func behindExtensions(_ pointer: AbstractValue, _ size: Int64, _ isExact: Bool, from first: Int64) -> Overlap {
+        guard pointer.upper + size > first + 6 else { return .none }
+        guard isExact, size <= 8 else { return .possible(bytes: 0xff) }
+        var bytes: UInt8 = 0
+        for index in 0..<size {
+            let distance = pointer.lower + index - first
+            if distance >= 6 && distance % 8 >= 6 || distance >= 16 && distance % 8 < 2 { bytes |= 1 << UInt8(index) }
+        }
+        return bytes == 0 ? .none : .possible(bytes: bytes)
     }
 
     /// Offsets of the field in the L4 header; nil: the packet has none that is known.
@@ -192,6 +208,7 @@ struct PacketFacts: Equatable, Hashable {
         case 6: [16]
         case 17: [6]
         case nil: [6, 16]
+        case 0, 43, 60: family == .ipv6 ? [6, 16] : nil
         default: nil
         }
     }
