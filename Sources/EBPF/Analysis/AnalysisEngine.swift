@@ -375,10 +375,12 @@ final class AnalysisEngine {
         var found: [Int] = []
         let events = node.events.sorted { $0.key < $1.key }
         for (position, (at, event)) in events.enumerated() {
-            if isLook(event) {
+            let isFollowed = isAheadOfEnd || events[(position + 1)...].contains { isLook($0.value) }
+            // A closed read counts, too: its value may be stored back behind the look, into a finished packet.
+            if isLook(event) || event.readLabels != 0 && isFollowed {
                 found.append(at)
                 if event.isCertain || event.isUnknownProgram { return (found, true) }
-            } else if event.isChange, isAheadOfEnd || events[(position + 1)...].contains(where: { isLook($0.value) }) {
+            } else if event.isChange, isFollowed {
                 found.append(at)
                 return (found, true)
             }
