@@ -30,6 +30,9 @@ let bpfLink = pkgConfig("--libs", "libbpf", "libelf")
 /// APUS_PLANTED=1 swift build --scratch-path .build-planted
 let isPlanted = ProcessInfo.processInfo.environment["APUS_PLANTED"] == "1"
 
+/// Which test targets to build: APUS_TESTS=EBPFTests for work on one module, all of them otherwise.
+let testsWanted = ProcessInfo.processInfo.environment["APUS_TESTS"]?.split(separator: ",").map(String.init)
+
 /// Every Swift target: Swift 6 mode, strict memory safety, and whole-program inlining across modules,
 /// without which the per-packet accessors of Wire and DPDK stay calls.
 let house: [SwiftSetting] = [
@@ -97,5 +100,5 @@ let package = Package(
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
         .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
-    ]
+    ].filter { target in !target.isTest || testsWanted?.contains(target.name) ?? true }
 )
