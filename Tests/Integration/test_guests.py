@@ -82,6 +82,13 @@ class TestOffload:
         assert seen.superframe_mean > 30_000
 
     @pytest.mark.parametrize("name", "ab")
+    def test_the_driver_counts_superframes(self, pair, name):
+        """With GRO off (lab/pair.py), so that nobody but the sender made them large."""
+        mean = pair.received_mean(getattr(pair, name), 100 * MEGABYTE)
+        print(f"from {name}: {mean:.0f} bytes a received frame")
+        assert mean > 30_000
+
+    @pytest.mark.parametrize("name", "ab")
     def test_small_segments_stay_partial(self, pair, name):
         seen = tcp_small(pair, getattr(pair, name))
         assert seen.partial == len(seen.frames)

@@ -6,6 +6,7 @@
 //
 //   run COMMAND                       shell; ok status=N bytes=N, then its output
 //   feature DEV [NAME on|off]         the kernel's device features, as in `ethtool -k`
+//   xdp DEV on|off                    attaches a program that only passes, natively, or takes it away
 //   start receive port=P              one TCP connection, to its end
 //   start send to=A port=P bytes=N seed=S
 //   start udp-receive port=P count=N  until all numbers came or nothing for two seconds
@@ -18,7 +19,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
@@ -198,6 +202,54 @@ static void command_feature(const struct words *w) {
     answer("ok%s", line);
 }
 
+// r0 = XDP_PASS; exit. A descriptor, or -1.
+static int load_pass(void) {
+    static const struct bpf_insn code[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_PASS}, {.code = BPF_JMP | BPF_EXIT}};
+    union bpf_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.prog_type = BPF_PROG_TYPE_XDP;
+    attr.insns = (uint64_t)(uintptr_t)code;
+    attr.insn_cnt = sizeof code / sizeof *code;
+    attr.license = (uint64_t)(uintptr_t)"GPL";
+    return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
+}
+
+// RTM_SETLINK with IFLA_XDP { IFLA_XDP_FD, IFLA_XDP_FLAGS }; a descriptor of -1 detaches. 0, or -1 and errno.
+static int attach(const char *dev, int32_t program) {
+    struct {
+        struct nlmsghdr head;
+        struct ifinfomsg link;
+        struct rtattr xdp, fd_head;
+        int32_t fd;
+        struct rtattr flags_head;
+        uint32_t flags;
+    } request = {
+        {.nlmsg_len = sizeof request, .nlmsg_type = RTM_SETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+        {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(dev)},
+        {RTA_LENGTH(16), IFLA_XDP | NLA_F_NESTED}, {RTA_LENGTH(4), IFLA_XDP_FD}, program,
+        {RTA_LENGTH(4), IFLA_XDP_FLAGS}, XDP_FLAGS_DRV_MODE,
+    };
+    struct { struct nlmsghdr head; struct nlmsgerr error; char rest[512]; } reply;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    ssize_t n = send(fd, &request, sizeof request, 0);
+    if (n > 0) n = recv(fd, &reply, sizeof reply, 0);
+    close(fd);
+    if (n <= 0) return -1;
+    errno = -reply.error.error;
+    return errno ? -1 : 0;
+}
+
+static void command_xdp(const struct words *w) {
+    if (w->count != 3) return answer("error xdp DEV on|off");
+    int program = -1;
+    if (!strcmp(w->word[2], "on") && (program = load_pass()) < 0) return fail("bpf");
+    int status = attach(w->word[1], program);
+    if (status) fail("attach");
+    else answer("ok");
+    if (program >= 0) close(program);   // the device holds it
+}
+
 static void obey(char *line) {
     if (!strncmp(line, "run ", 4)) return command_run(line + 4);
     struct words w = split(line);
@@ -207,6 +259,7 @@ static void obey(char *line) {
     else if (!strcmp(verb, "wait")) command_wait(&w);
     else if (!strcmp(verb, "fetch")) command_fetch(&w);
     else if (!strcmp(verb, "feature")) command_feature(&w);
+    else if (!strcmp(verb, "xdp")) command_xdp(&w);
     else if (!strcmp(verb, "kill")) {
         if ((job = job_of(&w))) job_forget(job);
         answer("ok");

@@ -235,6 +235,16 @@ class Guest:
     def offload(self, device, name, on):
         self.command(f"feature {device} {name} {'on' if on else 'off'}")
 
+    def native_xdp(self, device, on=True):
+        """Attaches a program that passes everything in the driver's own mode, as `ip link set DEV xdpdrv` does."""
+        self.command(f"xdp {device} {'on' if on else 'off'}")
+
+    def driver_counters(self, device="eth0"):
+        """What the driver counted: {"rx_packets": 0, "rx_bytes": 0, ...}."""
+        names = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+        values = self.run("cat " + " ".join(f"/sys/class/net/{device}/statistics/{name}" for name in names))
+        return dict(zip(names, map(int, values.split())))
+
     def counters(self):
         """/proc/net/snmp and netstat as {"TcpInCsumErrors": 0, ...}."""
         values = {}

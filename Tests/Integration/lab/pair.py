@@ -59,6 +59,10 @@ class Apus:
     def stats(self):
         return self.daemon.settled_stats()
 
+    def deliver_to_b(self, how):
+        """`offload` or `full`, from now on."""
+        self.daemon.ask(f"port set b deliver={how}")
+
     def findings(self):
         """Where its counters contradict the uprobe, or themselves."""
         stats = self.stats()
@@ -76,11 +80,11 @@ class Pair:
 
     `forwarder(sockets, directory)` is Apus, Testpmd or alike. With `outward`, b also routes to a tap in the namespace
     `far` through a NIC without any offload: b's kernel has to finish what it received unfinished, and the kernel of
-    this machine, which verifies, is the receiver.
+    this machine, which verifies, is the receiver. `b` are properties of b's NIC (guest_tso4="off").
     """
 
-    def __init__(self, forwarder, outward=False):
-        self._forwarder, self._outward = forwarder, outward
+    def __init__(self, forwarder, outward=False, b=None):
+        self._forwarder, self._outward, self._properties_of_b = forwarder, outward, b or {}
         self._scope = Scope()
 
     def __enter__(self):
@@ -101,7 +105,8 @@ class Pair:
         self.far = enter(Namespace("far")) if self._outward else None
         sockets = {name: self.directory / f"{name}.sock" for name in "ab"}
         self.forwarder = enter(self._forwarder(list(sockets.values()), self.directory))
-        nics = {name: [vhost_user(path, _MAC[name])] for name, path in sockets.items()}
+        nics = {name: [vhost_user(path, _MAC[name], **(self._properties_of_b if name == "b" else {}))]
+                for name, path in sockets.items()}
         if self.far:
             nics["b"].append(tap(self._far_device, _OUTWARD_MAC, csum="off", guest_csum="off"))
         cores = os.sched_getaffinity(0) - {polling_core()}
@@ -141,6 +146,14 @@ class Pair:
         if (sent["bytes"], sent["hash"]) != (received["bytes"], received["hash"]) or int(sent["bytes"]) != bytes:
             raise TrafficFailed(f"{sender.name} sent {sent}, the other received {received}")
         return captured, bytes * 8e3 / int(sent["nanoseconds"])
+
+    def received_mean(self, sender, bytes):
+        """Bytes a frame at the receiver, over one connection, as its driver counts them."""
+        receiver = self.other(sender)
+        before = receiver.driver_counters()
+        self.tcp(sender, bytes, frames=1)
+        after = receiver.driver_counters()
+        return (after["rx_bytes"] - before["rx_bytes"]) / (after["rx_packets"] - before["rx_packets"])
 
     def udp(self, sender, count, frames, size=1000, seconds=20):
         """Numbered datagrams to the other guest, none of which may be lost, repeated or changed."""
