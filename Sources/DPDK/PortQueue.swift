@@ -17,6 +17,9 @@ import Wire
     /// Looking for packets takes a system call, found or not.
     public var isExpensiveToPoll: Bool { if case .tap = driver { true } else { false } }
 
+    /// Readable while there is something to receive; nil where looking costs no system call.
+    var tapDescriptor: Int32? { if case .tap(let queue) = driver { unsafe queue.pointee.fd } else { nil } }
+
     public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
     public init(_ eth: EthQueue) { driver = .eth(eth) }
     public init(_ memory: UnsafeMutablePointer<MemoryQueue>) { unsafe driver = .memory(memory) }

@@ -9,7 +9,7 @@ import Wire
 /// small buffer and the large one is read into again, so that 64 bytes never carry 64 KB along and
 /// a superframe is never copied.
 @safe public struct TapQueue: ~Copyable {
-    private let fd: Int32
+    let fd: Int32
     private let small: PacketAllocator
     private let large: PacketAllocator
     private var resident: Packet?

@@ -34,7 +34,12 @@ final class Forwarder {
             return program
         }
         let plan = MemoryPlan(bytes: configuration.daemon.memoryBytes,
+                              ownPoolCount: configuration.ports.reduce(0) { $0 + $1.ownPoolCount },
                               memory: try Self.memory(configuration.daemon, logger))
+        guard plan.isEnough else {
+            let least = (plan.ownBytes >> 20) + 16
+            throw DPDKError("memory = \(configuration.daemon.memoryBytes >> 20)M is too little: AF_XDP queues take \(plan.ownBytes >> 20) MB for themselves; say at least 'memory = \(least)M' in [apus]")
+        }
         let polling = configuration.daemon.lcores
         let others = availableCPUs.subtracting(polling).sorted()
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
@@ -75,12 +80,17 @@ final class Forwarder {
         let memory = PacketMemory(small: opener.small.allocator, large: opener.large.allocator, smallBytes: TapQueue.smallFrameMax)
         counters = cpus.map { _ in CounterBlock(portCount: ports.count, programCount: programs.count) }
         bridges = configuration.bridges.map { OpenBridge($0, ports: configuration.ports.map(\.name)) }
-        var made: [UnsafeMutableBufferPointer<PortSlot>] = []
-        for number in cpus.indices { unsafe made.append(slots(ofLcore: number, configuration)) }
+        // All queues before the first poll; then the slots are their lcore's.
+        let shares = cpus.indices.map { share(ofLcore: $0, configuration) }
         for (number, cpu) in cpus.enumerated() {
-            // The lcore owns the slots from here on.
-            let lcore = unsafe Lcore(slots: made[number], memory: memory, counters: counters[number].lcore,
-                                     checksums: counters[number].checksums, idle: Idle(configuration.daemon.idle))
+            let received = shares[number].flatMap(\.received)
+            let taps = received.filter(\.isExpensiveToPoll)
+            // Looking in vain is dear only beside something else that wants the core.
+            let isMixed = taps.count < received.count
+            let watch = isMixed && !taps.isEmpty ? try TapWatch(over: taps) : TapWatch()
+            let slots = unsafe slots(shares[number], areTapsWatched: isMixed, configuration, counters[number])
+            let lcore = unsafe Lcore(slots: slots, memory: memory, counters: counters[number].lcore,
+                                     checksums: counters[number].checksums, idle: Idle(configuration.daemon.idle), watch: watch)
             lcores.append(try PollingLcore(lcore, onCPU: cpu))
         }
         follower = PortFollower(ports, lcores: counters)
@@ -95,27 +105,38 @@ final class Forwarder {
         logger.info("\(configuration.daemon.name): forwarding on CPU \(CPUList.text(cpus)), stats at \(configuration.daemon.statsSocket)")
     }
 
-    /// Every port as one lcore has it: it sends by all of them and polls its share of their receive queues.
-    private func slots(ofLcore number: Int, _ configuration: Configuration) -> UnsafeMutableBufferPointer<PortSlot> {
-        let cpu = configuration.daemon.lcores[number]
-        let share = zip(configuration.ports, ports).map { section, port in
-            // Queue q goes to the port's lcore q, and around.
-            (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpu }
-        }
-        let queues = zip(zip(configuration.ports, ports), share).map { open, share in
-            (share.isEmpty ? [number] : share).map {
-                var queue = open.1.queue($0, lcore: number, of: configuration.daemon.lcores.count)
-                queue.policy = ReceivePolicy(infers: open.0.receiveChecksum.contains(.infer),
-                                             verifies: open.0.receiveChecksum.contains(.verify))
+    /// What one lcore has of a port: the queue it sends by, and those it polls.
+    private struct Share {
+        let queue: PortQueue
+        let received: [PortQueue]
+    }
+
+    /// Every port: an lcore sends by all of them and polls its share of their receive queues.
+    private func share(ofLcore number: Int, _ configuration: Configuration) -> [Share] {
+        let cpus = configuration.daemon.lcores
+        return zip(configuration.ports, ports).map { section, port in
+            let queue = { (index: Int) in
+                var queue = port.queue(index, lcore: number, of: cpus.count)
+                queue.policy = ReceivePolicy(infers: section.receiveChecksum.contains(.infer), verifies: section.receiveChecksum.contains(.verify))
                 return queue
             }
+            // Queue q goes to the port's lcore q, and around.
+            let received = (0..<port.queueCount).filter { section.lcores[$0 % section.lcores.count] == cpus[number] }.map(queue)
+            return Share(queue: received.first ?? queue(number), received: received)
         }
-        // Looking in vain is dear only beside something else that wants the core.
-        let isMixed = zip(queues, share).contains { !$1.isEmpty && !$0[0].isExpensiveToPoll }
+    }
+
+    private func slots(_ shares: [Share], areTapsWatched: Bool, _ configuration: Configuration,
+                       _ block: CounterBlock) -> UnsafeMutableBufferPointer<PortSlot> {
+        var tapCount = 0
         let slots = UnsafeMutableBufferPointer<PortSlot>.allocate(capacity: ports.count)
         for (port, section) in configuration.ports.enumerated() {
-            let receivers = share[port].isEmpty ? [] : queues[port].map { Receiver($0, isPaced: isMixed && $0.isExpensiveToPoll) }
-            unsafe slots.initializeElement(at: port, to: slot(port, section, configuration, counters[number], queues[port][0], receivers))
+            let receivers = shares[port].received.map { queue in
+                guard areTapsWatched, queue.isExpensiveToPoll else { return Receiver(queue) }
+                defer { tapCount += 1 }
+                return Receiver(queue, watchBit: TapWatch.bit(ofTap: tapCount))
+            }
+            unsafe slots.initializeElement(at: port, to: slot(port, section, configuration, block, shares[port].queue, receivers))
         }
         return unsafe slots
     }
@@ -185,5 +206,7 @@ extension Idle {
 }
 
 extension PortConfiguration {
+    /// Pools that the port makes for itself, of ``MemoryPlan/ownPoolBuffers`` each.
+    fileprivate var ownPoolCount: Int { if case .afXDP = driver { queueCount } else { 0 } }
     fileprivate var pciAddress: String? { if case .pci(let address) = driver { address } else { nil } }
 }

@@ -90,7 +90,7 @@ struct PortOpener: ~Copyable {
                                     queueCount: section.queueCount, transmitQueueCount: section.queueCount, mtuBytes: section.mtuBytes)
         return try OpenEth(name: section.name, recipe, summary: "af-xdp \(interface)", index: nextIndex, shared: small,
                            pool: { () throws(DPDKError) -> OwnPool in
-                               OwnPool(try PacketPool(name: "xsk_\(section.name)".prefixed(25), capacity: 4096 * section.queueCount,
+                               OwnPool(try PacketPool(name: "xsk_\(section.name)".prefixed(25), capacity: MemoryPlan.ownPoolBuffers * section.queueCount,
                                                       room: TapQueue.smallRoom, cache: 256))
                            }, condition: .interface(interface), logger: logger)
     }

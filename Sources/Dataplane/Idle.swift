@@ -7,7 +7,7 @@ public enum Idle: Sendable {
     case spin
     /// A few hundred cycles for the core's other thread and for its power.
     case pause
-    /// Sleeps, once nothing has come for 200 microseconds, 50 microseconds at a time.
+    /// Sleeps, once nothing has come for 200 microseconds: a sixteenth of the time since, 50 to 500 microseconds.
     case sleep
 }
 
@@ -30,7 +30,11 @@ struct Rest {
         switch idle {
         case .spin: return
         case .pause: for _ in 0..<8 { apus_pause() }
-        case .sleep: if now &- lastBusyCycles > patienceCycles { apus_sleep_microseconds(50) }
+        case .sleep:
+            let quietCycles = now &- lastBusyCycles
+            guard quietCycles > patienceCycles else { return }
+            // patienceCycles are 200 microseconds.
+            apus_sleep_microseconds(UInt32(truncatingIfNeeded: min(max(quietCycles &* 25 / (patienceCycles &* 2), 50), 500)))
         }
     }
 }

@@ -18,14 +18,19 @@ import Wire
     /// When the round before ended: what lies between two rounds is the loop itself.
     private(set) var lastCycles = apus_cycles()
     private var rest: Rest
+    /// The taps beside others, when they are looked at, and which of them had something when they were.
+    private let watch: TapWatch
+    private var pacer = PollPacer(cyclesPerSecond: apus_cycles_per_second())
+    private var readyTaps: UInt64 = 0
     private var round: UInt32 = 0
     /// Counts bursts: what is asked once a burst is asked when this has changed.
     private(set) var burstNumber: UInt32 = 0
     private var sweepCursor = 0
 
-    /// Takes the slots over: `slots` is emptied.
+    /// Takes the slots over: `slots` is emptied. `watch` covers their receivers that have a bit.
     public init(slots: UnsafeMutableBufferPointer<PortSlot>, memory: PacketMemory, counters: LcoreCounters,
-                checksums: ChecksumCounters, idle: Idle = .spin) {
+                checksums: ChecksumCounters, idle: Idle = .spin, watch: consuming TapWatch = TapWatch()) {
+        self.watch = watch
         rest = Rest(idle)
         unsafe self.slots = slots
         self.counters = counters
@@ -66,9 +71,9 @@ import Wire
     @_noLocks
     public mutating func poll() {
         var packets = 0
-        let begin = lastCycles
+        if watch.isWatching { lookAtTaps() }
         for number in unsafe slots.indices {
-            for receiver in unsafe slots[number].receivers.indices { packets &+= serve(number, receiver, begin) }
+            for receiver in unsafe slots[number].receivers.indices { packets &+= serve(number, receiver) }
         }
         keepHouse()
         let now = apus_cycles()
@@ -77,27 +82,31 @@ import Wire
         rest.after(packets: packets, now: now)
     }
 
-    /// Fills the burst, unless the queue is not to be looked at yet.
     @_noLocks
-    private mutating func receive(_ number: Int, _ receiver: Int, _ now: UInt64) {
-        let queue = unsafe slots[number].receivers[receiver].queue
-        guard unsafe slots[number].receivers[receiver].pacer.isPaced else {
-            return unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
-        }
-        guard unsafe slots[number].receivers[receiver].pacer.isDue(now) else { return }
+    private mutating func lookAtTaps() {
+        guard pacer.isDue(lastCycles) else { return }
         let began = apus_cycles()
+        let found = watch.look()
+        let cost = pacer.looked(began: began, ended: apus_cycles())
+        if found == 0 { counters.lookedInVain(cycles: cost) }
+        readyTaps |= found
+    }
+
+    /// Fills the burst, unless the queue is a watched tap that had nothing.
+    @_noLocks
+    private mutating func receive(_ number: Int, _ receiver: Int) {
+        let bit = unsafe slots[number].receivers[receiver].watchBit
+        guard bit == 0 || readyTaps & bit != 0 else { return }
+        let queue = unsafe slots[number].receivers[receiver].queue
         unsafe queue.receive(into: &burst, slots[number].counters, egress.checksums)
-        let ended = apus_cycles()
-        if burst.count == 0 {
-            counters.lookedInVain(cycles: unsafe slots[number].receivers[receiver].pacer.cost(began: began, ended: ended))
-        }
-        unsafe slots[number].receivers[receiver].pacer.found(burst.count, began: began, ended: ended)
+        // What is left, of this queue or of another with the same bit, the next look finds.
+        if !burst.isFull { readyTaps &= ~bit }
     }
 
     /// Receive, programs, forward, send: one port's burst, start to end.
     @_noLocks
-    private mutating func serve(_ number: Int, _ receiver: Int, _ now: UInt64) -> Int {
-        receive(number, receiver, now)
+    private mutating func serve(_ number: Int, _ receiver: Int) -> Int {
+        receive(number, receiver)
         let received = burst.count
         guard received > 0 else { return 0 }
         unsafe slots[number].counters.capture?.received(burst)

@@ -44,7 +44,7 @@ import Wire
 
     /// One queue both ways, and nothing else on the lcore that costs to look at.
     public init(queue: PortQueue, index: UInt32, delivery: Delivery, counters: PortCounters, chain stages: [ProgramStage]) {
-        self.init(queue: queue, receivers: [Receiver(queue, isPaced: false)], index: index, delivery: delivery, isFull: nil,
+        self.init(queue: queue, receivers: [Receiver(queue)], index: index, delivery: delivery, isFull: nil,
                   counters: counters, chain: stages)
     }
 
@@ -107,11 +107,11 @@ import Wire
 /// A receive queue as the lcore that polls it knows it.
 @safe public struct Receiver {
     let queue: PortQueue
-    var pacer: PollPacer
+    /// Of a tap beside other ports: what the lcore's ``TapWatch`` answers for it. 0: it is polled each round.
+    let watchBit: UInt64
 
-    /// - Parameter isPaced: the lcore has other things to poll, which look cheaper.
-    public init(_ queue: PortQueue, isPaced: Bool) {
+    public init(_ queue: PortQueue, watchBit: UInt64 = 0) {
         self.queue = queue
-        pacer = PollPacer(isPaced: isPaced)
+        self.watchBit = watchBit
     }
 }

@@ -68,52 +68,48 @@ def spin(receive):
 
 
 def test_taps_beside_others_are_polled_with_restraint():
-    """Looks in vain cost at most 2 % of the lcore, and a frame waits at most 50 microseconds for being looked at.
+    """The lcore looks at all of its taps together, and after a look waits for 64 times as long as that took or for 40
+    microseconds: so looks in vain cost 1.6 % of it at most, where a look takes no longer than 0.6 microseconds.
 
-    The cost is what the lcore counts: cycles spent in reads that found nothing. The latency is the difference of two
-    medians of round trips, each of which crosses a tap's receive side twice: beside a virtio port, where the taps are
-    paced, and alone, where they are not.
+    How long it does take is the machine's; 'make bench' holds both bounds against the clock. Here: the number of looks
+    cannot grow with the number of taps, all of them are seen, and no frame waits for anything but the next look.
     """
     def beside(directory):
         return {"port x": {"driver": "vhost-user", "path": directory / "x.sock"}, "port y": {"driver": "null"},
                 "wire w": {"ports": "a b"}, "wire v": {"ports": "x y"}}
     with Chain(lambda _: {"wire w": {"ports": "a b"}}) as chain:
         alone = statistics.median(round_trips(chain))
+        assert [lcore["empty_looks"] for lcore in chain.daemon.stats()["lcores"].values()] == [0], "nothing else wants the core"
     with Chain(beside) as chain:
-        before = chain.daemon.stats()["lcores"]
+        [before], began = chain.daemon.stats()["lcores"].values(), time.monotonic()
         time.sleep(1)
-        idle = share(before, chain.daemon.stats()["lcores"])
-        before = chain.daemon.stats()["lcores"]
+        [after], ended = chain.daemon.stats()["lcores"].values(), time.monotonic()
         paced = statistics.median(round_trips(chain))
-        busy = share(before, chain.daemon.stats()["lcores"])
-        chain_looks = chain.daemon.stats()["lcores"].values()
-    [lcore] = chain_looks
-    print(f"one look: {lcore['cycles_empty_looks'] / lcore['empty_looks']:.0f} cycles")
-    print(f"empty looks: {idle:.2%} of the lcore when idle, {busy:.2%} under load; round trip {alone:.1f} us alone, {paced:.1f} us beside others")
-    assert 0 < idle <= 0.02 and busy <= 0.02
-    assert (paced - alone) / 2 <= 50
-
-
-def share(before, after) -> float:
-    [(old, new)] = [(before[cpu], after[cpu]) for cpu in after]
-    return (new["cycles_empty_looks"] - old["cycles_empty_looks"]) / (new["cycles_total"] - old["cycles_total"])
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+        chain.exercise()
+        stats = chain.daemon.settled_stats()
+    assert oracle.check_conservation(stats) == []
+    looks = after["empty_looks"] - before["empty_looks"]
+    cycles = after["cycles_empty_looks"] - before["cycles_empty_looks"]
+    total = after["cycles_total"] - before["cycles_total"]
+    microseconds = cycles / looks * (ended - began) * 1e6 / total
+    print(f"one look: {microseconds:.2f} us; looks in vain: {looks}, {cycles / total:.2%} of the lcore; "
+          f"round trip {alone:.1f} us alone, {paced:.1f} us beside others")
+    pause = min(64 * microseconds, 40)
+    assert 0 < looks <= 1.2 * (ended - began) * 1e6 / pause
+    assert paced < 5000, "a frame waited for a timer, not for a look"
 
 
 @pytest.mark.parametrize("idle", ["spin", "pause", "sleep"])
 def test_idle(idle):
-    """All carry the same; only `sleep` leaves the core to others."""
+    """All carry the same; only `sleep` leaves the core to others: it wakes at most every 50 microseconds."""
     with Chain(lambda _: {"wire w": {"ports": "a b"}}, apus={"idle": idle}) as chain:
         chain.exercise()
         time.sleep(0.2)
-        before, began = cpu_seconds(chain.daemon.pid), time.monotonic()
+        before, began = chain.daemon.stats()["lcores"], time.monotonic()
         time.sleep(1)
-        used = (cpu_seconds(chain.daemon.pid) - before) / (time.monotonic() - began)
+        after, seconds = chain.daemon.stats()["lcores"], time.monotonic() - began
         stats = chain.daemon.settled_stats()
-        print(f"{idle}: {used:.0%} of a core, round trip {statistics.median(round_trips(chain, 300)):.1f} us")
+        [polls] = [after[cpu]["polls"] - before[cpu]["polls"] for cpu in after]
+        print(f"{idle}: {polls / seconds:.0f} polls a second, round trip {statistics.median(round_trips(chain, 300)):.1f} us")
     assert oracle.check_conservation(stats) == []
-    assert used < 0.35 if idle == "sleep" else used > 0.3
+    assert polls > 0 and (polls <= 20_000 * seconds) == (idle == "sleep")

@@ -39,6 +39,15 @@ int apus_tap_offload(int fd, bool checksum, bool tcp4, bool tcp6);
 APUS_NOLOCKS ssize_t apus_readv(int fd, const struct iovec *iov, int count);
 APUS_NOLOCKS ssize_t apus_writev(int fd, const struct iovec *iov, int count);
 
+// MARK: readiness
+
+// An epoll instance, or a negative errno.
+int apus_watch_open(void);
+// `bits` is what apus_watch_look answers while something can be read from `fd`. 0 or a negative errno.
+int apus_watch_add(int watch, int fd, uint64_t bits);
+// The bits of all that can be read from now, in one system call however many are watched; 0 where there are none.
+APUS_NOLOCKS uint64_t apus_watch_look(int watch);
+
 // MARK: links (rtnetlink)
 
 // Each gives 0 or a negative errno.
