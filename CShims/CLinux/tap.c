@@ -9,6 +9,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+// Linux 6.2; Debian 12's headers are of 6.1.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 _Static_assert(sizeof(struct apus_vnet_header) == sizeof(struct virtio_net_hdr_mrg_rxbuf), "header size");
 _Static_assert(offsetof(struct apus_vnet_header, csum_start) == offsetof(struct virtio_net_hdr, csum_start), "start");
 _Static_assert(APUS_VNET_NEEDS_CSUM == VIRTIO_NET_HDR_F_NEEDS_CSUM, "flag");
@@ -32,10 +38,14 @@ int apus_tap_open(const char *name, char *chosen, bool multi_queue) {
     return fd;
 }
 
-int apus_tap_offload(int fd, bool checksum, bool tcp4, bool tcp6) {
-    unsigned flags = (checksum ? TUN_F_CSUM : 0) | (tcp4 ? TUN_F_TSO4 | TUN_F_TSO_ECN : 0) | (tcp6 ? TUN_F_TSO6 : 0);
+int apus_tap_offload(int fd, bool checksums, bool superframes) {
+    unsigned flags = checksums ? TUN_F_CSUM : 0;
+    if (superframes) flags |= TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+    if (superframes && ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_USO4 | TUN_F_USO6) == 0) return 0;
     return ioctl(fd, TUNSETOFFLOAD, flags) < 0 ? -errno : 0;
 }
+
+int apus_tap_persist(int fd, bool persistent) { return ioctl(fd, TUNSETPERSIST, persistent) < 0 ? -errno : 0; }
 
 ssize_t apus_readv(int fd, const struct iovec *iov, int count) {
     ssize_t n = readv(fd, iov, count);

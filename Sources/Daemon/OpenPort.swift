@@ -34,16 +34,11 @@ extension OpenPort {
     let queueCount: Int
     let summary: String
 
-    /// What a tap's kernel may build: the largest buffer, less headroom, Ethernet header and two VLAN tags.
-    static var superframeBytesMax: Int { PacketPool.largestRoom - TapQueue.headroom - 14 - 8 - 1 }
-
-    init(interface: String, netns: String?, mtu: Int, queueCount: Int, small: PacketAllocator,
-         large: PacketAllocator) throws(DPDKError) {
-        let port = try TapPort(interface: interface, netns: netns, mtu: mtu, superframeBytesMax: Self.superframeBytesMax,
-                               queueCount: queueCount)
+    init(_ settings: TapPort.Settings, small: PacketAllocator, large: PacketAllocator) throws(DPDKError) {
+        let port = try TapPort(settings)
         index = port.index
         summary = "tap \(port.interface)"
-        self.queueCount = queueCount
+        queueCount = settings.queueCount
         self.small = small
         self.large = large
         self.port = consume port

@@ -29,9 +29,10 @@ struct PortOpener: ~Copyable {
 
     private func make(_ section: PortConfiguration) throws(DPDKError) -> any OpenPort {
         switch section.driver {
-        case .tap(let interface, let netns):
-            return try OpenTap(interface: interface, netns: netns, mtu: section.mtuBytes, queueCount: section.queueCount,
-                               small: small.allocator, large: large.allocator)
+        case .tap(let interface, let netns, let isPersistent, let offloads):
+            let settings = TapPort.Settings(interface: interface, netns: netns, mtu: section.mtuBytes, queueCount: section.queueCount,
+                                            isPersistent: isPersistent, offers: TapPort.Offers(offloads))
+            return try OpenTap(settings, small: small.allocator, large: large.allocator)
         case .vhostUser(let path, let role): return try vhostUser(section, path, role)
         case .virtioUser(let path, let role, let ring, let isMergeable):
             return try virtioUser(section, path, role, ring, isMergeable: isMergeable)
@@ -126,4 +127,14 @@ struct PortOpener: ~Copyable {
 extension String {
     /// DPDK's names of pools have at most 25 bytes.
     fileprivate func prefixed(_ count: Int) -> String { String(prefix(count)) }
+}
+
+extension TapPort.Offers {
+    fileprivate init(_ configured: PortConfiguration.Offloads) {
+        self = switch configured {
+        case .on: .superframes
+        case .checksum: .checksums
+        case .off: .nothing
+        }
+    }
 }

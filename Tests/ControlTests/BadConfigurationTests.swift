@@ -29,7 +29,7 @@ struct BadConfiguration: Sendable, CustomTestStringConvertible {
 }
 
 private let sections = "allowed: [apus], [port NAME], [wire NAME], [bridge NAME], [xdp NAME]"
-private let tapKeys = "allowed: driver, interface, netns, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
+private let tapKeys = "allowed: driver, interface, netns, persistent, offloads, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
 private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
 private let drivers = "allowed: tap, vhost-user, virtio-user, af-xdp, pci, pcap, null, vdev"
 private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"

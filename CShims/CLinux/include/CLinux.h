@@ -33,8 +33,11 @@ enum {
 // be empty: the kernel then chooses, and the chosen name is written to `chosen` (16 bytes).
 // With `multi_queue`, opening the same name again adds a queue. The file descriptor, or a negative errno.
 int apus_tap_open(const char *name, char *chosen, bool multi_queue);
-// Tells the kernel that it may hand over unfinished checksums and TCP superframes. 0 or a negative errno.
-int apus_tap_offload(int fd, bool checksum, bool tcp4, bool tcp6);
+// Tells the kernel that it may hand over unfinished checksums, and superframes too: of TCP, and of UDP where it knows
+// those (Linux 6.2). 0 or a negative errno.
+int apus_tap_offload(int fd, bool checksums, bool superframes);
+// Whether the device outlives its last descriptor. 0 or a negative errno.
+int apus_tap_persist(int fd, bool persistent);
 // One frame with its header. Bytes including the header, or a negative errno (-EAGAIN: nothing there).
 APUS_NOLOCKS ssize_t apus_readv(int fd, const struct iovec *iov, int count);
 APUS_NOLOCKS ssize_t apus_writev(int fd, const struct iovec *iov, int count);

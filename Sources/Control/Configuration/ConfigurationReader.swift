@@ -101,7 +101,7 @@ struct ConfigurationReader {
         let (what, key, value): (String, String, String)
         switch port.driver {
         // The same name in two namespaces is two devices.
-        case .tap(let interface, let netns): (what, key, value) = ("tap \(netns ?? "") \(interface)", "interface", interface)
+        case .tap(let interface, let netns, _, _): (what, key, value) = ("tap \(netns ?? "") \(interface)", "interface", interface)
         case .afXDP(let interface): (what, key, value) = ("af-xdp \(interface)", "interface", interface)
         // One listens and one connects: the two ends may be ports of one daemon.
         case .vhostUser(let path, .server), .virtioUser(let path, .server, _, _): (what, key, value) = (Self.socketKey(path), "path", path)

@@ -2,7 +2,7 @@
 public struct PortConfiguration: Sendable, Equatable {
     public enum Driver: Sendable, Equatable {
         /// `netns` is a name as `ip netns` knows it: the device is moved there.
-        case tap(interface: String, netns: String?)
+        case tap(interface: String, netns: String?, isPersistent: Bool = false, offloads: Offloads = .on)
         case vhostUser(path: String, role: VhostRole)
         /// The other end of a vhost-user socket.
         case virtioUser(path: String, role: VhostRole, ring: Ring, isMergeable: Bool)
@@ -26,6 +26,9 @@ public struct PortConfiguration: Sendable, Equatable {
 
     /// A virtio queue's layout (virtio 1.2, 2.7 and 2.8).
     public enum Ring: String, ConfigurationWord { case split, packed }
+
+    /// What a tap's kernel may leave to whoever gets its packets: checksums and segmentation, checksums, or nothing.
+    public enum Offloads: String, ConfigurationWord { case on, checksum, off }
 
     enum Switch: String, ConfigurationWord { case on, off }
 
@@ -79,7 +82,7 @@ public struct PortConfiguration: Sendable, Equatable {
         case pci, pcap, null, vdev
         var keys: [String] {
             switch self {
-            case .tap: ["interface", "netns"]
+            case .tap: ["interface", "netns", "persistent", "offloads"]
             case .vhostUser: ["path", "role"]
             case .virtioUser: ["path", "role", "ring", "mergeable"]
             case .afXDP: ["interface"]
@@ -95,8 +98,7 @@ public struct PortConfiguration: Sendable, Equatable {
 
     static func keys(of driver: DriverWord?) -> Vocabulary {
         let own = driver?.keys ?? allKeys
-        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan", "rx-checksum"],
-                          later: ["offloads"])
+        return Vocabulary(["driver"] + own + ["queues", "lcores", "deliver", "verified", "mtu", "vlan", "rx-checksum"])
     }
 
     /// Of any driver, each once.

@@ -7,7 +7,9 @@ extension PortConfiguration {
             reader.report("netns", "\(netns.quoted) is no name of a network namespace", "use a name that 'ip netns' lists")
             return nil
         }
-        return interface.map { .tap(interface: $0, netns: netns) }
+        let persistent: Switch = reader.choice("persistent") ?? .off
+        let offloads: Offloads = reader.choice("offloads") ?? .on
+        return interface.map { .tap(interface: $0, netns: netns, isPersistent: persistent == .on, offloads: offloads) }
     }
 
     /// vhost-user and virtio-user: the two ends of a socket.
