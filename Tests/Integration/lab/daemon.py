@@ -44,7 +44,8 @@ class Daemon:
     def __init__(self, sections: dict[str, dict[str, object]], executable: pathlib.Path,
                  environment: dict[str, str] | None = None):
         self.executable = executable
-        self._environment = os.environ | (environment or {})
+        # A backtracer would hold a crashed daemon, with its hugepages, instead of letting it be seen.
+        self._environment = os.environ | {"SWIFT_BACKTRACE": "enable=no"} | (environment or {})
         self._sections = sections
         self._scope = Scope()
 
@@ -58,7 +59,7 @@ class Daemon:
             with open(self._log, "w") as log:
                 self._child = process.spawn([self.executable, self.configuration], death_signal="TERM", stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL, env=self._environment)
-            self._wait_until_it_answers(seconds=20)
+            self._wait_until_it_answers(seconds=60)
             self._answered = True
         return self
 
@@ -99,7 +100,7 @@ class Daemon:
             raise DaemonFailed(f"stats socket answered {answer!r} without a line end")
         return json.loads(answer)
 
-    def settled_stats(self, seconds: float = 3) -> dict:
+    def settled_stats(self, seconds: float = 10) -> dict:
         """The numbers once no packet moves any more: two answers 50 ms apart with the same packets."""
         deadline, before = time.monotonic() + seconds, None
         while True:
@@ -133,7 +134,7 @@ class Daemon:
         running = self._child.poll() is None
         ended = process.stop(self._child)
         if running and not ended:
-            raise DaemonFailed(self._report("had to be killed: SIGTERM did not end it within 5 seconds"))
+            raise DaemonFailed(self._report("had to be killed: SIGTERM did not end it in time"))
         if not self._answered:
             return  # its start-up has failed or was interrupted, which is being reported
         if self._child.returncode:

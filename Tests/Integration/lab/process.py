@@ -28,7 +28,7 @@ def spawn(words, death_signal: str = "KILL", **options) -> subprocess.Popen:
     return subprocess.Popen(["setpriv", "--pdeathsig", death_signal, *words], start_new_session=True, **options)
 
 
-def stop(child: subprocess.Popen, patience: float = 5) -> bool:
+def stop(child: subprocess.Popen, patience: float = 20) -> bool:
     """SIGTERM, and SIGKILL where that does not help. True if the child ended by itself or by SIGTERM."""
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
