@@ -13,6 +13,7 @@ enum apus_sum_kernel {
     APUS_SUM_PORTABLE,
     APUS_SUM_AVX2,
     APUS_SUM_AVX512,
+    APUS_SUM_VNNI,
     APUS_SUM_NEON,
     APUS_SUM_KERNELS,
 };
@@ -25,38 +26,52 @@ uint64_t apus_sum_with(enum apus_sum_kernel kernel, const void *bytes, size_t le
 // Set by a constructor, before any other code of the process; never changed afterwards.
 extern uint64_t (*apus_sum_long)(const void *bytes, size_t length);
 
-__attribute__((swift_attr("@_noLocks")))
-uint64_t apus_sum_medium(const void *bytes, size_t length);
+// Below this bound a call costs more than it saves ('apus-bench sums').
+enum { APUS_SUM_SHORT = 32 };
 
-// Below these bounds a call, and a wide vector's set-up, cost more than they save ('apus-bench sums').
-enum { APUS_SUM_SHORT = 64, APUS_SUM_MEDIUM = 192 };
-
-// RFC 1071 sum of `length` bytes as they lie in memory (native words, an odd last byte padded with
-// zero), not folded, not complemented. At most 2^32 words fit: `length` stays below 2^33.
+// 64-bit words in a chain of additions with carry, as a machine without vectors sums best; a carry out of 64 bits counts
+// one, since 2^64 is 1 modulo 2^16 - 1. At most 2^33 + 2^17.
 __attribute__((always_inline, swift_attr("@_noLocks")))
-static inline uint64_t apus_sum_bytes(const void *bytes, size_t length) {
-    if (length >= APUS_SUM_MEDIUM) return apus_sum_long(bytes, length);
-    if (length >= APUS_SUM_SHORT) return apus_sum_medium(bytes, length);
+static inline uint64_t apus_sum_chain(const void *bytes, size_t length) {
     const unsigned char *at = bytes;
-    uint64_t sum = 0;
-    for (; length >= 4; length -= 4, at += 4) {
-        uint32_t word;
+    unsigned long long sum = 0, carry = 0, word, next[4];
+    for (; length >= 32; length -= 32, at += 32) {
+        memcpy(next, at, sizeof next);
+        sum = __builtin_addcll(sum, next[0], carry, &carry);
+        sum = __builtin_addcll(sum, next[1], carry, &carry);
+        sum = __builtin_addcll(sum, next[2], carry, &carry);
+        sum = __builtin_addcll(sum, next[3], carry, &carry);
+    }
+    for (; length >= 8; length -= 8, at += 8) {
         memcpy(&word, at, sizeof word);
-        sum += word;
+        sum = __builtin_addcll(sum, word, carry, &carry);
     }
-    if (length >= 2) {
-        uint16_t half;
-        memcpy(&half, at, sizeof half);
-        sum += half;
+    sum = (sum >> 32) + (sum & 0xffffffff) + carry;
+    if (length & 4) {
+        uint32_t four;
+        memcpy(&four, at, sizeof four);
+        sum += four;
+        at += 4;
+    }
+    if (length & 2) {
+        uint16_t two;
+        memcpy(&two, at, sizeof two);
+        sum += two;
         at += 2;
-        length -= 2;
     }
-    if (length) {
+    if (length & 1) {
         uint16_t last = 0;
         memcpy(&last, at, 1);
         sum += last;
     }
     return sum;
+}
+
+// RFC 1071 sum of `length` bytes as they lie in memory (native words, an odd last byte padded with
+// zero), not folded, not complemented. At most 2^32 words fit: `length` stays below 2^33.
+__attribute__((always_inline, swift_attr("@_noLocks")))
+static inline uint64_t apus_sum_bytes(const void *bytes, size_t length) {
+    return length >= APUS_SUM_SHORT ? apus_sum_long(bytes, length) : apus_sum_chain(bytes, length);
 }
 
 // CRC-32C (RFC 9260 appendix A) over more bytes: begin with `crc` = ~0, complement at the end. The
