@@ -1,10 +1,13 @@
 import CDPDK
+import Wire
 
 /// Packets that travel together: a fixed array that owns what it holds.
 @safe public struct Burst: ~Copyable {
     @usableFromInline let storage: UnsafeMutablePointer<Packet>
     public let capacity: Int
     public private(set) var count = 0
+    /// What ``survey()`` found. Until the burst changes.
+    public private(set) var survey = BurstSurvey()
 
     public init(capacity: Int) {
         unsafe storage = .allocate(capacity: capacity)
@@ -26,6 +29,7 @@ import CDPDK
     @_noLocks public mutating func append(_ packet: consuming Packet) {
         unsafe (storage + count).initialize(to: packet)
         count &+= 1
+        survey.isPlain = false
     }
 
     /// Takes the packet at `index` out, leaving a hole that the caller closes with ``keep(_:at:)`` and
@@ -38,7 +42,31 @@ import CDPDK
     }
 
     /// Everything from `count` on has been taken.
-    @_noLocks public mutating func truncate(to count: Int) { self.count = count }
+    @_noLocks public mutating func truncate(to count: Int) {
+        self.count = count
+        survey.isPlain = false
+    }
+
+    /// Somebody knows more of these packets than their driver said.
+    @_noLocks mutating func isNoLongerPlain() { survey.isPlain = false }
+
+    /// One pass over packets just received: each gets the state `none`, which holds where the burst turns out to be plain.
+    @_noLocks mutating func takeSurvey() {
+        var found = BurstSurvey()
+        var marks: UInt64 = 0
+        var shortest = Int.max
+        for index in 0..<count {
+            let mbuf = unsafe storage[index].mbuf
+            let length = unsafe Int(apus_mbuf_packet_length(mbuf))
+            unsafe marks |= apus_mbuf_flags(mbuf) | UInt64(apus_mbuf_packet_type(mbuf)) | UInt64(apus_mbuf_segment_count(mbuf) ^ 1)
+            found.bytes &+= length
+            found.longest = max(found.longest, length)
+            shortest = min(shortest, length)
+            unsafe apus_mbuf_set_state(mbuf, ChecksumState.none.rawValue)
+        }
+        found.isPlain = marks == 0 && shortest >= 14
+        survey = found
+    }
 
     // MARK: Drivers' arrays of mbuf pointers
 
@@ -48,7 +76,7 @@ import CDPDK
 
     /// Fills the empty burst from a receive queue.
     @_noLocks public mutating func receive(port: UInt16, queue: UInt16) {
-        count = unsafe Int(apus_eth_receive(port, queue, mbufs, UInt16(truncatingIfNeeded: capacity)))
+        unsafe truncate(to: Int(apus_eth_receive(port, queue, mbufs, UInt16(truncatingIfNeeded: capacity))))
     }
 
     /// Hands the packets to a transmit queue and gives how many it took. The rest moves to the front.
@@ -59,19 +87,28 @@ import CDPDK
         let sent = unsafe Int(apus_eth_transmit(port, queue, mbufs, ready))
         let left = count &- sent
         if left > 0, sent > 0 { unsafe storage.moveInitialize(from: storage + sent, count: left) }
-        count = left
+        truncate(to: left)
         return sent
     }
 
     /// Moves every packet behind those of `other`, which has the room.
     public mutating func moveAll(to other: inout Burst) {
         for index in 0..<count { other.append(take(index)) }
-        count = 0
+        truncate(to: 0)
     }
 
     /// Frees what is left.
     @_noLocks public mutating func drop() {
         unsafe storage.deinitialize(count: count)
-        count = 0
+        truncate(to: 0)
     }
+}
+
+/// What all packets of a burst have in common.
+public struct BurstSurvey {
+    /// Of all packets together, and of the longest one.
+    public var bytes = 0, longest = 0
+    /// No packet carries a mark: no flag and no type of a driver's, state `none`; all have a link layer and lie in one segment.
+    /// Nothing has to be expressed to whoever gets them, so that what is asked of a packet is asked once of them all.
+    public var isPlain = false
 }

@@ -34,16 +34,14 @@ public import Wire
     /// `base` has ``words`` zeroed words and outlives the value.
     public init(at base: UnsafeMutablePointer<UInt64>) { unsafe self.base = base }
 
-    @_noLocks public func received(_ state: ChecksumState) { add(Int(Self.place(state))) }
     @_noLocks public func transmitted(_ state: ChecksumState) { add(4 &+ Int(Self.place(state))) }
-    @_noLocks func transmitted(_ name: Name, _ n: Int) { add(4 &+ Self.index(name), n) }
     @_noLocks public func full(_ cause: Cause, bytes: Int) {
         add(8 &+ Self.index(cause))
         unsafe apus_counter_add(base + 16, UInt64(truncatingIfNeeded: bytes))
     }
     @_noLocks public func worked(_ work: Work) { add(16 &+ Self.index(work)) }
 
-    @_noLocks private func add(_ word: Int, _ n: Int = 1) {
+    @_noLocks func add(_ word: Int, _ n: Int = 1) {
         unsafe apus_counter_add(base + word, UInt64(truncatingIfNeeded: n))
     }
 
@@ -65,15 +63,6 @@ public import Wire
         case .bad: 1
         case .unnecessary: 2
         case .known, .opaque: 3
-        }
-    }
-
-    @_noLocks private static func index(_ name: Name) -> Int {
-        switch name {
-        case .none: 0
-        case .bad: 1
-        case .unnecessary: 2
-        case .partial: 3
         }
     }
 

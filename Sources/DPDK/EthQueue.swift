@@ -36,11 +36,19 @@ import Wire
     public func receive(into burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard unsafe apus_eth_is_open(shared) else { return }
         unsafe burst.receive(port: apus_eth_number(shared), queue: receiveQueue)
+        guard burst.count > 0 else { return }
+        burst.takeSurvey()
+        counters.add(.receivedPackets, burst.count)
+        counters.add(.receivedBytes, burst.survey.bytes)
+        if !burst.survey.isPlain { mapStates(&burst, counters, checksums) }
+    }
+
+    /// Packet by packet, where a driver said something of at least one.
+    @_noLocks
+    private func mapStates(_ burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         var kept = 0
         for index in 0..<burst.count {
             let packet = burst.take(index)
-            counters.add(.receivedPackets, 1)
-            counters.add(.receivedBytes, packet.length)
             guard packet.dataLength >= 14 else {
                 counters.dropped(.tooShort, packet)
                 continue
@@ -91,6 +99,10 @@ import Wire
         guard driver == .virtio, unsafe apus_eth_is_open(shared) else { return }
         unsafe apus_eth_refresh(shared)
     }
+
+    /// True if a plain burst may leave as it is, without ``prepare(_:_:_:)``.
+    @_noLocks
+    func takesPlain(longest: Int) -> Bool { driver != .device || longest <= lengthMax }
 
     /// Makes a packet ready for ``transmit(_:_:_:)``: flags, and what the driver wants of the bytes.
     /// - Returns: nil where it cannot leave here, with the reason; the packet is then freed.
@@ -179,18 +191,16 @@ import Wire
             counters.dropped(.transmitFull, burst)
             return burst.drop()
         }
-        var totals = Totals(of: burst)
+        // What a driver takes away can no longer be asked, so it is counted before.
+        var totals = BurstTotals(of: burst)
         let sent = send(&burst, counters)
         if burst.count > 0 {
-            totals.subtract(Totals(of: burst))
+            totals.subtract(BurstTotals(of: burst))
             counters.dropped(.transmitFull, burst)
             burst.drop()
         }
         counters.transmitted(packets: sent, bytes: totals.bytes, superframes: totals.superframes)
-        checksums.transmitted(.none, totals.none)
-        checksums.transmitted(.bad, totals.bad)
-        checksums.transmitted(.unnecessary, totals.unnecessary)
-        checksums.transmitted(.partial, totals.partial)
+        checksums.transmitted(totals)
     }
 
     @_noLocks
@@ -204,33 +214,5 @@ import Wire
         let sent = burst.transmit(port: port, queue: queue, prepares: driver == .device)
         unsafe apus_eth_unlock(shared, queue)
         return sent
-    }
-
-    /// What a driver takes away can no longer be asked, so it is counted before.
-    private struct Totals {
-        var bytes = 0, superframes = 0, none = 0, bad = 0, unnecessary = 0, partial = 0
-
-        @_noLocks init(of burst: borrowing Burst) {
-            for index in 0..<burst.count {
-                bytes &+= burst[index].length
-                let state = burst[index].state
-                if state.isSuperframe { superframes &+= 1 }
-                switch state.kind {
-                case .none: none &+= 1
-                case .bad: bad &+= 1
-                case .unnecessary: unnecessary &+= 1
-                case .known, .opaque: partial &+= 1
-                }
-            }
-        }
-
-        @_noLocks mutating func subtract(_ other: Totals) {
-            bytes &-= other.bytes
-            superframes &-= other.superframes
-            none &-= other.none
-            bad &-= other.bad
-            unnecessary &-= other.unnecessary
-            partial &-= other.partial
-        }
     }
 }

@@ -17,15 +17,18 @@ public struct MemoryQueue: ~Copyable {
     @_noLocks
     mutating func receive(into burst: inout Burst, _ counters: PortCounters) {
         let count = min(arrivals.count, burst.capacity)
+        var areUnknown = true
         for index in 0..<count {
             let packet = arrivals.take(index)
             counters.add(.receivedPackets, 1)
             counters.add(.receivedBytes, packet.length)
+            areUnknown = areUnknown && packet.state == .none
             if packet.state.isSuperframe { counters.add(.receivedSuperframes, 1) }
             burst.append(packet)
         }
         for index in count..<arrivals.count { arrivals.keep(arrivals.take(index), at: index &- count) }
         arrivals.truncate(to: arrivals.count &- count)
+        if areUnknown { burst.takeSurvey() }
     }
 
     @_noLocks

@@ -32,10 +32,12 @@ import Wire
         case .eth(let queue): queue.receive(into: &burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         }
-        for index in 0..<burst.count {
-            policy.settle(burst[index], checksums)
-            checksums.received(burst[index].state)
+        guard burst.count > 0 else { return }
+        if !burst.survey.isPlain || policy != .device {
+            burst.isNoLongerPlain()
+            for index in 0..<burst.count { policy.settle(burst[index], checksums) }
         }
+        checksums.received(BurstTotals(of: burst))
     }
 
     /// What the peer takes unfinished, asked at burst time.
@@ -60,6 +62,15 @@ import Wire
         switch driver {
         case .eth(let queue): queue.prepare(packet, memory, counters)
         case .tap, .memory: packet
+        }
+    }
+
+    /// True if a plain burst of packets up to `longest` bytes needs no ``prepare(_:_:_:)``.
+    @_noLocks
+    public func takesPlain(longest: Int) -> Bool {
+        switch driver {
+        case .eth(let queue): queue.takesPlain(longest: longest)
+        case .tap, .memory: true
         }
     }
 

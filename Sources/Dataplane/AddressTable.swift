@@ -57,7 +57,7 @@ import CDPDK
     /// The port, or -1.
     @_noLocks
     func lookup(_ key: Key, now: UInt64) -> Int {
-        let first = place(key)
+        let first = unsafe place(key)
         for way in 0..<Self.ways {
             let entry = unsafe first + 2 * way
             guard unsafe apus_shared_load(entry) == key.word else { continue }
@@ -71,7 +71,7 @@ import CDPDK
     /// - Returns: false where the port has its share of addresses, or the address's lines are full.
     @_noLocks
     func learn(_ key: Key, port: Int, now: UInt64) -> Bool {
-        let first = place(key)
+        let first = unsafe place(key)
         var unused = -1
         for way in 0..<Self.ways {
             let word = unsafe apus_shared_load(first + 2 * way)
@@ -87,6 +87,18 @@ import CDPDK
         unsafe apus_shared_store(entry, key.word)
         unsafe apus_shared_add(counts + port, 1)
         return true
+    }
+
+    /// True where the address is known at this port already, which it is for longer now; otherwise nothing changes.
+    @_noLocks
+    func renew(_ key: Key, port: Int, now: UInt64) -> Bool {
+        let first = unsafe place(key)
+        for way in 0..<Self.ways {
+            let entry = unsafe first + 2 * way
+            guard unsafe apus_shared_load(entry) == key.word else { continue }
+            return unsafe Int(apus_shared_load(entry + 1) & 0xffff) == port && refresh(entry, port, now)
+        }
+        return false
     }
 
     /// Forgets what is old among 64 entries from `cursor` on, and gives where to go on.
@@ -151,7 +163,7 @@ import CDPDK
     func entries(now: UInt64) -> [Entry] {
         (0..<entryCount).compactMap { number in
             let word = unsafe apus_shared_load(words + 2 * number), value = unsafe apus_shared_load(words + 2 * number + 1)
-            guard unsafe word != 0, word != Self.busy, apus_shared_load(words + 2 * number) == word, !isOld(value, now) else { return nil }
+            guard word != 0, word != Self.busy, unsafe apus_shared_load(words + 2 * number) == word, !isOld(value, now) else { return nil }
             return Entry(address: word & 0xffff_ffff_ffff, vlan: UInt16(word >> 48 & 0xfff), port: Int(value & 0xffff),
                          ageSeconds: Double(Self.age(value, now) << 20) / Double(apus_cycles_per_second()))
         }

@@ -111,9 +111,11 @@ import Wire
         guard received > 0 else { return 0 }
         unsafe slots[number].counters.capture?.received(burst)
         burstNumber &+= 1
-        unsafe slots[number].freshen(burstNumber)
-        for stage in unsafe slots[number].chain.indices { run(stage, of: number) }
-        forward(from: number)
+        if unsafe slots[number].chain.count > 0 {
+            unsafe slots[number].freshen(burstNumber)
+            for stage in unsafe slots[number].chain.indices { run(stage, of: number) }
+        }
+        if !passesPlain(from: number) { forward(from: number) }
         unsafe slots[number].flush(egress.checksums)
         return received
     }

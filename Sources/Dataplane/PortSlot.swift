@@ -96,6 +96,20 @@ import Wire
         departures.append(ready)
     }
 
+    /// True if a plain burst may leave here without a look at each packet.
+    @_noLocks
+    func takesPlain(longest: Int) -> Bool {
+        // 14 is the least a link layer takes.
+        longest &- 14 <= delivery.mtu && departures.count == 0 && queue.takesPlain(longest: longest)
+    }
+
+    /// Sends a plain burst as it came.
+    @_noLocks
+    mutating func pass(_ burst: inout Burst, _ checksums: ChecksumCounters) {
+        counters.capture?.transmitting(burst)
+        queue.transmit(&burst, counters, checksums)
+    }
+
     @_noLocks
     mutating func flush(_ checksums: ChecksumCounters) {
         guard departures.count > 0 else { return }

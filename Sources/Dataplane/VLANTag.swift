@@ -36,7 +36,7 @@ enum VLANTag {
 
 /// How a port of a bridge takes part in VLANs. Trivial; a trunk's set outlives it.
 @safe public struct VLANMembership {
-    private enum Mode {
+    @safe private enum Mode {
         case unaware
         case access(UInt16)
         case trunk(UnsafePointer<UInt64>)
@@ -50,6 +50,8 @@ enum VLANTag {
     public static func access(_ vlan: UInt16) -> VLANMembership { VLANMembership(mode: .access(vlan)) }
     /// Tagged frames of the VLANs in the set, 4096 bits; untagged ones do not pass.
     public static func trunk(_ set: UnsafePointer<UInt64>) -> VLANMembership { unsafe VLANMembership(mode: .trunk(set)) }
+
+    var isUnaware: Bool { if case .unaware = mode { true } else { false } }
 
     /// The VLAN of a frame that arrives with the tag `tag` (-1: none), or -1 where it may not.
     @_noLocks

@@ -40,7 +40,7 @@ public struct ChecksumState: Equatable, Sendable {
 
     // MARK: What it says
 
-    @inlinable public var kind: Kind {
+    @inlinable @inline(__always) public var kind: Kind {
         switch UInt8(truncatingIfNeeded: rawValue) {
         case 1: .bad
         case 2: .unnecessary
@@ -50,7 +50,7 @@ public struct ChecksumState: Equatable, Sendable {
         }
     }
 
-    @inlinable public var segmentation: Segmentation {
+    @inlinable @inline(__always) public var segmentation: Segmentation {
         switch UInt8(truncatingIfNeeded: rawValue &>> 8) & 0x7f {
         case 1: .tcp4
         case 3: .udpFragment
@@ -71,10 +71,10 @@ public struct ChecksumState: Equatable, Sendable {
     /// Where the checksum field stands in the frame.
     @inlinable public var field: Int { Int(start) &+ Int(offset) }
 
-    @inlinable public var isPartial: Bool { kind == .known || kind == .opaque }
+    @inlinable @inline(__always) public var isPartial: Bool { kind == .known || kind == .opaque }
     /// Trusted in the contract's sense: the packet may leave as verified or unfinished.
-    @inlinable public var isTrusted: Bool { isPartial || kind == .unnecessary }
-    @inlinable public var isSuperframe: Bool { segmentation != .none }
+    @inlinable @inline(__always) public var isTrusted: Bool { isPartial || kind == .unnecessary }
+    @inlinable @inline(__always) public var isSuperframe: Bool { segmentation != .none }
 
     // MARK: Where it begins
 

@@ -77,6 +77,9 @@ final class TestCounters {
 
     deinit { unsafe words.deallocate() }
 
+    /// Everything but what depends on the clock.
+    var snapshot: [UInt64] { (0..<1024).filter { !(64..<128).contains($0) }.map { unsafe words[$0] } }
+
     var checksums: ChecksumCounters { unsafe ChecksumCounters(at: words) }
     var lcore: LcoreCounters { unsafe LcoreCounters(at: words + 64) }
     func port(_ number: Int) -> PortCounters { unsafe PortCounters(at: words + 128 + 64 * number) }
