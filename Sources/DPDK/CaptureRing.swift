@@ -1,5 +1,5 @@
 import CDPDK
-public import Wire
+import Wire
 
 /// What one lcore saw pass, for whoever captures: a ring of bytes with one writer and one reader.
 ///

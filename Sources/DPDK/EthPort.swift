@@ -64,7 +64,7 @@ import Glibc
     }
 
     deinit {
-        if let port { Self.close(port, recipe, shared) }
+        if let port { unsafe Self.close(port, recipe, shared) }
         unsafe shared.deallocate()
     }
 
@@ -97,15 +97,15 @@ import Glibc
         let followed = unsafe apus_vhost_follow(port, shared)
         let started = followed == 0 ? unsafe apus_eth_start(port, &setup) : followed
         guard started == 0 else {
-            Self.close(port, recipe, shared)
+            unsafe Self.close(port, recipe, shared)
             throw DPDKError("cannot start the device \(recipe.device)", started)
         }
         let name = unsafe setup.driver.map { unsafe String(cString: $0) } ?? ""
         driver = EthQueue.Driver(named: name)
-        interfaceIndex = setup.interface_index
-        queueCount = Int(setup.receive_queues)
-        transmitQueueCount = Int(setup.transmit_queues)
-        offloads = setup.transmit_offloads
+        interfaceIndex = unsafe setup.interface_index
+        queueCount = unsafe Int(setup.receive_queues)
+        transmitQueueCount = unsafe Int(setup.transmit_queues)
+        offloads = unsafe setup.transmit_offloads
         self.port = port
         unsafe apus_eth_open(shared, port, setup.transmit_offloads)
     }
@@ -120,7 +120,7 @@ import Glibc
     public mutating func detach() {
         guard let port else { return }
         self.port = nil
-        Self.close(port, recipe, shared)
+        unsafe Self.close(port, recipe, shared)
     }
 
     private static func close(_ port: UInt16, _ recipe: Recipe, _ shared: UnsafeMutablePointer<apus_eth_port>) {

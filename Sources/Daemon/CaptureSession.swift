@@ -47,7 +47,7 @@ final class CaptureSession: Sendable {
         var isRead = write(&output)
         while isRead, !isStopped.withLock({ $0 }) {
             for ring in rings {
-                ring.drain { record, bytes in
+                unsafe ring.drain { record, bytes in
                     let since = Double(Int64(bitPattern: record.cycles &- cycles)) * nanosecondsPerCycle
                     unsafe output += Pcapng.packet(
                         interface: Int(record.port), time: UInt64(Int64(wall) + Int64(since)), length: Int(record.length), bytes: bytes,

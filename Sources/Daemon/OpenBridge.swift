@@ -6,7 +6,7 @@ import Dataplane
     let name: String
     private let table: AddressTable
     private let members: UnsafeMutableBufferPointer<Int>
-    private var trunks: [UnsafeMutablePointer<UInt64>] = []
+    private var trunks: [UnsafeMutablePointer<UInt64>] = unsafe []
     private let portNames: [String]
 
     /// - Parameter ports: every port of the daemon, in order.

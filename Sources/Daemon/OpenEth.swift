@@ -134,7 +134,7 @@ final class OpenEth: OpenPort, @unchecked Sendable {
         switch condition {
         case .none, .caller: false
         case .listener: !port.hasPeer
-        case .interface(let name): if_nametoindex(name) != port.interfaceIndex
+        case .interface(let name): unsafe if_nametoindex(name) != port.interfaceIndex
         }
     }
 
@@ -142,7 +142,7 @@ final class OpenEth: OpenPort, @unchecked Sendable {
         switch condition {
         case .none, .caller: true
         case .listener(let path): StaleSocket.isListenedOn(path)
-        case .interface(let name): if_nametoindex(name) != 0
+        case .interface(let name): unsafe if_nametoindex(name) != 0
         }
     }
 }

@@ -29,7 +29,7 @@ extension OpenPort {
     private var port: TapPort?
     private let small: PacketAllocator
     private let large: PacketAllocator
-    private var memory: [UnsafeMutablePointer<TapQueue>] = []
+    private var memory: [UnsafeMutablePointer<TapQueue>] = unsafe []
     let index: UInt32
     let queueCount: Int
     let summary: String

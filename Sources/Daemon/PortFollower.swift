@@ -40,6 +40,6 @@ import Synchronization
     /// The lcores still run.
     func stop() {
         isStopped.withLock { $0 = true }
-        unsafe _ = pthread_join(thread, nil)
+        _ = pthread_join(thread, nil)
     }
 }

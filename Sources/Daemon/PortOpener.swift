@@ -82,7 +82,7 @@ struct PortOpener: ~Copyable {
     // MARK: Devices of the kernel
 
     private func afXDP(_ section: PortConfiguration, _ interface: String) throws(DPDKError) -> OpenEth {
-        guard if_nametoindex(interface) != 0 else {
+        guard unsafe if_nametoindex(interface) != 0 else {
             throw DPDKError("port \(section.name): there is no device '\(interface)' in the daemon's network namespace; 'ip link' lists them")
         }
         // The kernel maps the whole pool and takes chunks of at most a page, so the port has one of its own.

@@ -1,5 +1,5 @@
 import CDPDK
-public import DPDK
+import DPDK
 import Wire
 
 /// A bridge as a port of it knows it. Trivial; what it points at outlives it.

@@ -20,10 +20,10 @@ public enum Verification: String, Sendable, Codable {
         if linked.object.hasLegacyMaps {
             throw linked.error(.unsupported, at: nil, "declares maps in section maps, which libbpf stopped to read with version 1.0: the kernel cannot verify it, use verify = sandbox or declare them in SEC(\".maps\")")
         }
-        var requests: [apus_program_request] = []
-        let names = programs.map { unsafe strdup($0.program.name) }
-        defer { for name in unsafe names { unsafe free(name) } }
-        for (program, name) in unsafe zip(programs, names) {
+        var requests: [apus_program_request] = unsafe []
+        let names = unsafe programs.map { unsafe strdup($0.program.name) }
+        defer { for unsafe name in unsafe names { unsafe free(name) } }
+        for unsafe (program, name) in unsafe zip(programs, names) {
             guard let name = unsafe name else { continue }
             unsafe requests.append(apus_program_request(name: UnsafePointer(name), frags: LoadedProgram.isFragsAware(section: program.section),
                                                         place: asPlain ? APUS_PLACE_DEVICE : LoadedProgram.place(section: program.section)))

@@ -1,5 +1,5 @@
 /// One program's code, at an address that program arrays hold.
-final class ProgramBody {
+@safe final class ProgramBody {
     let image: UnsafeMutablePointer<ProgramImage>
     private let code: UnsafeMutablePointer<DecodedInstruction>
 
@@ -21,7 +21,7 @@ final class ProgramBody {
 
 /// Programs of one object and the maps they share. It owns both, so that a program array may hold a program that
 /// refers to that array without either keeping the other alive.
-final class ProgramSet: @unchecked Sendable {       // nothing changes once the programs are loaded
+@safe final class ProgramSet: @unchecked Sendable {       // nothing changes once the programs are loaded
     let object: ObjectFile
     let isSandboxed: Bool
     private(set) var maps: [Int: BPFMap] = [:]      // by place in the object
@@ -50,7 +50,7 @@ final class ProgramSet: @unchecked Sendable {       // nothing changes once the 
             }
         }
         let storages = unsafe maps.values.map { unsafe $0.storage }
-        let tables = UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>.allocate(capacity: max(storages.count, 1))
+        let tables = unsafe UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>.allocate(capacity: max(storages.count, 1))
         unsafe tables.initialize(from: storages, count: storages.count)
         unsafe self.tables = unsafe tables
         for linked in programs {

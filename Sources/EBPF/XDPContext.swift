@@ -49,21 +49,21 @@ public enum XDPVerdict: UInt32, Sendable {
         self.rxQueue = rxQueue
         self.isMultiBuffer = isMultiBuffer
         self.bytesBehind = bytesBehind
-        unsafe unfinished = nil
+        unfinished = nil
     }
 
     @_noLocks
     mutating func finishChecksum() {
-        guard let unfinished = unsafe unfinished else { return }
+        guard let unfinished = unfinished else { return }
         unsafe apus_complete(unfinished.complete, unfinished.argument)
-        unsafe self.unfinished = nil
+        self.unfinished = nil
     }
 }
 
 /// A partial packet's checksum, and who can finish it. A program that looks at the field has it finished first
 /// (checksum contract, section 4): `complete` is called at most once a run, on the lcore, before the program wrote or
 /// moved anything. It computes the checksum into the bytes that `XDPContext` shows, allocates nothing and takes no lock.
-public struct UnfinishedChecksum {
+@safe public struct UnfinishedChecksum {
     /// Bytes from `data` to the field.
     let field: Int
     let watched: Marks

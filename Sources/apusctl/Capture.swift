@@ -19,7 +19,7 @@ struct Capture: ParsableCommand {
     func run() throws {
         let target = write == "-" ? STDOUT_FILENO : unsafe open(write, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard target >= 0 else { throw Failure("\(write) cannot be written: \(unsafe String(cString: strerror(errno))).") }
-        for number in [SIGINT, SIGTERM] { unsafe _ = signal(number) { _ in unsafe Capture.isInterrupted = 1 } }
+        for number in [SIGINT, SIGTERM] { _ = signal(number) { _ in unsafe Capture.isInterrupted = 1 } }
         signal(SIGPIPE, SIG_IGN)
         let source = try openFIFO()
         defer { close(source) }
@@ -30,7 +30,7 @@ struct Capture: ParsableCommand {
     private func openFIFO() throws -> Int32 {
         var template = Array("/tmp/apusctl-XXXXXX".utf8CString)
         guard unsafe mkdtemp(&template) != nil else { throw Failure("No directory can be made in /tmp.") }
-        let directory = unsafe String(cString: template)
+        let directory = String(decoding: template.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
         let path = "\(directory)/capture"
         defer {
             unsafe _ = unlink(path)

@@ -158,7 +158,8 @@ private struct Wording {
         guard let range = store.fromL3 else { return "bytes" }
         switch (range.lower, range.upper) {
         case (_, ...0): return "what is in front of the IP header"
-        case (12..., ...20), (8..., ...40) where range.lower == 8 && range.upper > 20: return "addresses"
+        case (12..., ...20),
+             (8..., ...40) where range.lower == 8 && range.upper > 20: return "addresses"
         case (20..., ...64): return "the L4 header"
         case (0..., ...20): return "the IP header"
         default: return "bytes"

@@ -43,7 +43,7 @@ public final class LoaderProcess: Sendable {
     deinit {
         state.withLock {
             close($0.socket)
-            unsafe waitpid($0.process, nil, 0)
+            waitpid($0.process, nil, 0)
         }
     }
 

@@ -74,7 +74,7 @@ struct MapLayout {
     }
 
     @unsafe func storage(at memory: UnsafeMutableRawPointer) -> MapStorage {
-        let table = UInt64(UInt(bitPattern: unsafe memory))
+        let table = UInt64(UInt(bitPattern: memory))
         let seed: UInt64 = definition.flags & MapFlag.zeroSeed != 0 ? 0 : .random(in: .min ... .max)
         return unsafe MapStorage(
             kind: kind, keySize: definition.keySize, valueSize: definition.valueSize, stride: stride,

@@ -97,7 +97,7 @@ extension MapStorage {
 
     // MARK: Under lock
 
-    private var rootLink: UInt64 { @_noLocks @inline(__always) get { UInt64(UInt(bitPattern: buckets)) } }
+    private var rootLink: UInt64 { @_noLocks @inline(__always) get { unsafe UInt64(UInt(bitPattern: buckets)) } }
 
     @_noLocks
     private mutating func trieInsert(_ key: UInt64, _ value: UInt64, _ flags: UInt64) -> Int64 {

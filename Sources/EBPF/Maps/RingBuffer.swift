@@ -20,7 +20,7 @@ internal import CBPF
 
     init?(bytes: Int) {
         guard let at = unsafe apus_ring_map(bytes) else { return nil }
-        data = UInt64(UInt(bitPattern: unsafe at))
+        data = UInt64(UInt(bitPattern: at))
         mask = UInt64(bytes - 1)
     }
 

@@ -81,6 +81,6 @@ enum SYNCookie {
 
     @_noLocks
     private static func hash(_ ip: UInt64, _ tcp: UInt64, _ minute: UInt32, _ key: UInt32, _ isV6: Bool) -> UInt32 {
-        unsafe apus_cookie_hash(ip &+ (isV6 ? 8 : 12), isV6 ? 32 : 8, tcp, minute, key)
+        apus_cookie_hash(ip &+ (isV6 ? 8 : 12), isV6 ? 32 : 8, tcp, minute, key)
     }
 }

@@ -30,7 +30,7 @@ enum Trusted: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
 enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) get { true } } }
 
 /// One run: registers, frames, the packet, and what limits them.
-struct Machine {
+@safe struct Machine {
     /// Changes with a tail call.
     var image: UnsafePointer<ProgramImage>
     let registers: UnsafeMutablePointer<UInt64>
@@ -67,7 +67,7 @@ struct Machine {
         arrival = context
         // What an unverified program finds in a register it never wrote is nobody's address.
         for r in 0..<10 { unsafe registers[r] = 0 }
-        watched = unsafe context.unfinished?.watched.rawValue ?? 0
+        watched = context.unfinished?.watched.rawValue ?? 0
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
@@ -272,7 +272,7 @@ struct Machine {
                 pc &+= 1
 
             case .tailCall:
-                switch unsafe tailCall(T.self) {
+                switch tailCall(T.self) {
                 case .none: return fails(.access)
                 case .some(false): unsafe registers[0] = UInt64(bitPattern: -ErrorNumber.noEntry)
                 case .some(true):

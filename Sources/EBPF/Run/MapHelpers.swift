@@ -164,7 +164,7 @@ extension Machine {
         while unsafe index < map.pointee.maxEntries {
             Memory.store64(key, UInt64(index))
             let value = unsafe map.pointee.lookup(key)
-            guard unsafe callback(T.self, function, UInt64(UInt(bitPattern: map)), key, value, context) else { return nil }
+            guard callback(T.self, function, UInt64(UInt(bitPattern: map)), key, value, context) else { return nil }
             index &+= 1
             if unsafe registers[0] != 0 { break }
         }
@@ -182,7 +182,7 @@ extension Machine {
                 let key = node &+ 8
                 if unsafe map.pointee.search(key) == link {
                     let value = unsafe map.pointee.value(link) &+ UInt64(map.pointee.cpuStride) &* UInt64(apus_cpu())
-                    guard unsafe callback(T.self, function, UInt64(UInt(bitPattern: map)), key, value, context) else { return nil }
+                    guard callback(T.self, function, UInt64(UInt(bitPattern: map)), key, value, context) else { return nil }
                     done &+= 1
                     if unsafe registers[0] != 0 { return done }
                 }

@@ -31,7 +31,7 @@ struct Packet {
     /// byte of the field. Nothing was written or moved yet: the field is where it was on arrival.
     @_noLocks
     func isLooked(by i: DecodedInstruction, at from: UInt64, _ context: XDPContext) -> Bool {
-        guard let unfinished = unsafe context.unfinished else { return false }
+        guard let unfinished = context.unfinished else { return false }
         if i.marks & unfinished.watched.rawValue & Marks.alwaysBits != 0 { return true }
         let field = data &+ UInt64(unfinished.field)
         let size: UInt64

@@ -43,7 +43,7 @@ extension Machine {
             packet.effect.redirect = RedirectTarget()
             return flags & 3
         }
-        packet.effect.redirect = RedirectTarget(map: UInt64(UInt(bitPattern: unsafe map)), index: index, flags: flags)
+        packet.effect.redirect = RedirectTarget(map: UInt64(UInt(bitPattern: map)), index: index, flags: flags)
         return UInt64(XDPVerdict.redirect.rawValue)
     }
 

@@ -52,7 +52,7 @@ public enum RawProgram {
         let linked = LinkedProgram(name: "program", instructions: instructions, maps: [])
         let program = try ProgramSet(linked.object, isSandboxed: true).load([linked])
         let fault = unsafe memory.withUnsafeMutableBytes { memory in
-            unsafe withExtendedLifetime(program) { unsafe program.interpreter.run(over: memory) }
+            withExtendedLifetime(program) { unsafe program.interpreter.run(over: memory) }
         }
         switch fault {
         case .none: return unsafe apus_scratch_registers(apus_scratch())[0]
@@ -67,7 +67,7 @@ public enum RawProgram {
 extension Interpreter {
     /// Like a packet, but r1 and r2 are its address and size.
     fileprivate func run(over memory: UnsafeMutableRawBufferPointer) -> Fault {
-        withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { nothing in
+        unsafe withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { nothing in
             let start = unsafe memory.baseAddress ?? nothing.baseAddress.unsafelyUnwrapped
             let end = unsafe start + memory.count
             let context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: start, bufferEnd: end, l3Offset: 0)

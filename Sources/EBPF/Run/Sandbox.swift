@@ -30,7 +30,7 @@ extension Machine {
         if T.isChecked {
             for index in 0..<(unsafe image.pointee.mapCount) {
                 let known = unsafe image.pointee.maps[index]
-                if UInt64(UInt(bitPattern: unsafe known)) == address { return unsafe known }
+                if UInt64(UInt(bitPattern: known)) == address { return unsafe known }
                 for slot in 0..<(unsafe known.pointee.innerSlots) where unsafe known.pointee.inner(slot) == address && address != 0 {
                     return unsafe Memory.pointer(address).assumingMemoryBound(to: MapStorage.self)
                 }

@@ -8,7 +8,7 @@ extension Machine {
         case .tracePrintk:
             guard r2 <= 512, mayRead(T.self, r1, Int(r2)) else { return nil }
             var values: (UInt64, UInt64, UInt64) = (r3, r4, r5)
-            return unsafe withUnsafeBytes(of: &values) { unsafe print(T.self, r1, r2, UInt64(UInt(bitPattern: $0.baseAddress)), 3) }
+            return unsafe withUnsafeBytes(of: &values) { print(T.self, r1, r2, UInt64(UInt(bitPattern: $0.baseAddress)), 3) }
         case .traceVprintk:
             // At most 12 values, as in the kernel.
             guard r2 <= 512, mayRead(T.self, r1, Int(r2)), r4 <= 96, mayRead(T.self, r3, Int(r4)) else { return nil }
@@ -32,7 +32,7 @@ extension Machine {
 
     @inline(__always)
     private func print<T: Trust>(_: T.Type, _ format: UInt64, _ size: UInt64, _ values: UInt64, _ count: UInt64) -> UInt64 {
-        Machine.word(Int64(unsafe apus_print(format, Int(size), values, Int(count), T.isChecked ? 1 : 0)))
+        Machine.word(Int64(apus_print(format, Int(size), values, Int(count), T.isChecked ? 1 : 0)))
     }
 
     @inline(__always)
@@ -48,7 +48,7 @@ extension Machine {
         } else {
             size = 4096
         }
-        let written = unsafe apus_print_to(to, Int(room), format, size, values, Int(count), T.isChecked ? 1 : 0)
+        let written = apus_print_to(to, Int(room), format, size, values, Int(count), T.isChecked ? 1 : 0)
         return Machine.word(written < 0 ? Int64(written) : Int64(written) &+ 1)
     }
 
