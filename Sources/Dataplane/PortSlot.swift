@@ -44,7 +44,7 @@ import Wire
 
     /// One queue both ways, and nothing else on the lcore that costs to look at.
     public init(queue: PortQueue, index: UInt32, delivery: Delivery, counters: PortCounters, chain stages: [ProgramStage]) {
-        self.init(queue: queue, receivers: [Receiver(queue)], index: index, delivery: delivery, isFull: nil,
+        unsafe self.init(queue: queue, receivers: [Receiver(queue)], index: index, delivery: delivery, isFull: nil,
                   counters: counters, chain: stages)
     }
 

@@ -1,0 +1,219 @@
+"""What forwards between two vhost-user sockets, and the peer that keeps it busy.
+
+    peer (testpmd, macswap)      forwarder
+      virtio-user 0  ───────────  vhost-user 0
+      virtio-user 1  ───────────  vhost-user 1
+
+The peer sends whatever it receives back by the port it came from, with its MAC addresses exchanged: a fixed number of
+packets circles for ever, between two addresses on each side, so that a bridge has something to learn and to look up.
+The forwarder polls one core, the peer another one, and nothing else does.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import core
+from lab import owner, process
+from lab.daemon import Daemon
+from lab.scope import Scope
+
+MEGABYTES = 128
+# On their way at once, from each port: as many full bursts as the receiver's ring has room for with some to spare.
+BURSTS = 6
+RING = 256
+_BURST = 32
+
+
+class Testpmd:
+    """Context manager: DPDK's own forwarder, interactive, under one prefix, with the vdevs given."""
+    __test__ = False
+
+    def __init__(self, label: str, vdevs: list[str], polling_core: int, other_core: int, options: list[str]):
+        self._label, self._vdevs, self._options = label, vdevs, options
+        self._cores = polling_core, other_core
+        self._scope = Scope()
+
+    def __enter__(self):
+        with self._scope.building():
+            self.directory = owner.temporary_directory()
+            self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self._prefix = owner.name(self._label)
+            # What a killed EAL leaves.
+            self._scope.callback(shutil.rmtree, f"/run/dpdk/{self._prefix}", ignore_errors=True)
+            polling, other = self._cores
+            self._log = open(self.directory / "log", "wb")
+            self._scope.callback(self._log.close)
+            # stdbuf: its prompt goes around the buffer that its answers are in.
+            self._child = process.spawn(
+                ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{other},1@{polling}", "-m", MEGABYTES, "--in-memory", "--single-file-segments", "--no-pci",
+                 "--file-prefix", self._prefix, *(word for vdev in self._vdevs for word in ("--vdev", vdev)), "--",
+                 "-i", "--nb-cores=1", "--total-num-mbufs=16384", f"--burst={_BURST}", f"--rxd={RING}", f"--txd={RING}", "--no-lsc-interrupt", "--disable-link-check",
+                 *self._options],
+                stdin=subprocess.PIPE, stdout=self._log, stderr=self._log)
+            self._scope.callback(process.stop, self._child)
+            self._wait_for_prompt()
+        return self
+
+    def __exit__(self, *exception):
+        self._scope.close()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def say(self, *commands: str) -> str:
+        """What it answers, until its prompt after the last command."""
+        before = len(self.output())
+        for command in commands:
+            self._child.stdin.write(f"{command}\n".encode())
+        self._child.stdin.flush()
+        self._wait_for_prompt(len(commands), before)
+        return self.output()[before:]
+
+    def output(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def _wait_for_prompt(self, count: int = 1, since: int = 0):
+        deadline = time.monotonic() + 60
+        while self.output()[since:].count("testpmd>") < count:
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"testpmd does not answer:\n{self.output()[-3000:]}")
+            time.sleep(0.02)
+
+
+class Peer(Testpmd):
+    """Sends back what it gets, and counts it."""
+
+    def __init__(self, label: str, sockets: list[pathlib.Path], polling_core: int, other_core: int, bytes: int):
+        vdevs = [f"net_virtio_user{number},path={path},queue_size={RING}" for number, path in enumerate(sockets)]
+        super().__init__(label, vdevs, polling_core, other_core,
+                         ["--forward-mode=macswap", "--port-topology=loop", f"--txpkts={bytes}", "--record-burst-stats"])
+
+    def __enter__(self):
+        super().__enter__()
+        with self._scope.building():
+            self._telemetry = self._scope.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            self._telemetry.settimeout(10)
+            self._telemetry.connect(f"/run/dpdk/{self._prefix}/dpdk_telemetry.v2")
+            self._telemetry.recv(16384)
+            self.say(f"start tx_first {BURSTS}")
+        return self
+
+    def received(self) -> int:
+        """Packets the forwarder has delivered."""
+        total = 0
+        for port in range(2):
+            self._telemetry.send(f"/ethdev/stats,{port}".encode())
+            total += json.loads(self._telemetry.recv(16384))["/ethdev/stats"]["ipackets"]
+        return total
+
+    def forget_bursts(self):
+        self.say("clear fwd stats all")
+
+    def empty_polls(self) -> float:
+        """The share of its looks at the rings that found nothing."""
+        answer = self.say("show fwd stats all")
+        looks = [(int(total), int(share)) for total, share in re.findall(r"RX-bursts\s*: (\d+) \[(\d+)% of 0 pkts", answer)]
+        total = sum(count for count, _ in looks)
+        return sum(count * share for count, share in looks) / 100 / total if total else 0
+
+
+class TestpmdForwarder(Testpmd):
+    def __init__(self, mode: str, polling_core: int, other_core: int):
+        self.mode = mode
+        self._here = owner.temporary_directory()
+        self.sockets = [self._here / "v0", self._here / "v1"]
+        vdevs = [f"net_vhost{number},iface={path}" for number, path in enumerate(self.sockets)]
+        super().__init__(mode, vdevs, polling_core, other_core, [f"--forward-mode={mode}"])
+
+    def __enter__(self):
+        self._scope.callback(shutil.rmtree, self._here, ignore_errors=True)
+        super().__enter__()
+        with self._scope.building():
+            self.say("start")
+        return self
+
+
+class Apus(Daemon):
+    """A bridge, unless `joint` says wire."""
+
+    def __init__(self, executable: pathlib.Path, polling_core: int, joint: str = "bridge"):
+        self._here = owner.temporary_directory()
+        self.sockets = [self._here / "v0", self._here / "v1"]
+        sections = {f"port v{number}": {"driver": "vhost-user", "path": path} for number, path in enumerate(self.sockets)}
+        super().__init__({"apus": {"lcores": polling_core, "memory": f"{MEGABYTES}M", "hugepages": "on"}} | sections
+                         | {f"{joint} main": {"ports": "v0 v1"}}, executable)
+        self._scope.callback(shutil.rmtree, self._here, ignore_errors=True)
+
+    def lcore(self) -> dict:
+        [lcore] = self.stats()["lcores"].values()
+        return lcore
+
+
+class Pair:
+    """Context manager: a forwarder with its peer. Paused but while it is measured."""
+
+    def __init__(self, name: str, forwarder, bytes: int, cores: tuple[int, int]):
+        self.name, self.forwarder, self._bytes, self._cores = name, forwarder, bytes, cores
+        self._scope = Scope()
+
+    def __enter__(self):
+        with self._scope.building():
+            self._scope.enter_context(self.forwarder)
+            polling, other = self._cores
+            label = f"peer-{self.name.replace(' ', '-')}"
+            self.peer = self._scope.enter_context(Peer(label, self.forwarder.sockets, other, other, self._bytes))
+            # Nobody stops cleanly while stopped.
+            self._scope.callback(self.resume)
+            for one in (self.forwarder, self.peer):
+                core.prefer(one.pid)
+            self._wait_until_it_circles()
+            self.peer.forget_bursts()
+            self.pause()
+        return self
+
+    def _wait_until_it_circles(self, seconds: float = 30):
+        deadline = time.monotonic() + seconds
+        while self.peer.received() < 50_000:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not forward: {self.peer.received()} packets in {seconds} seconds")
+            time.sleep(0.05)
+
+    def __exit__(self, *exception):
+        self._scope.close()
+
+    def pause(self):
+        for one in (self.peer, self.forwarder):
+            os.kill(one.pid, signal.SIGSTOP)
+
+    def resume(self):
+        for one in (self.forwarder, self.peer):
+            os.kill(one.pid, signal.SIGCONT)
+
+    def measure(self, settle: float, seconds: float) -> tuple[float, float]:
+        """Packets a second, while nobody else polls these cores; and the share of the time that either poller had to wait
+        for its core all the same."""
+        self.resume()
+        try:
+            time.sleep(settle)
+            waits = [core.Waiting(one.pid) for one in (self.forwarder, self.peer)]
+            first, began = self._count()
+            time.sleep(seconds)
+            last, ended = self._count()
+            waited = max(wait.share() for wait in waits)
+        finally:
+            self.pause()
+        return (last - first) / (ended - began), waited
+
+    def _count(self) -> tuple[int, float]:
+        """The answer comes from a thread beside the peer's: the moment is known as well as the answer is quick."""
+        before = time.monotonic()
+        count = self.peer.received()
+        return count, (before + time.monotonic()) / 2

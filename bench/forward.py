@@ -1,0 +1,128 @@
+#!/usr/bin/python3
+"""`make bench-forward`: packets a second of one polling core, beside DPDK's testpmd and Open vSwitch.
+
+Every forwarder runs alternately on the same core, its peer on another; whoever is not being measured is stopped. What
+counts are ratios of neighbours in time, since a machine's own speed drifts.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import sys
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "Tests/Integration"))
+
+import core  # noqa: E402
+from lab import hugepages, owner, scope  # noqa: E402
+from lab.daemon import DaemonFailed, binary, polling_core  # noqa: E402
+from contestants import MEGABYTES, Apus, Pair, TestpmdForwarder  # noqa: E402
+from estimate import estimate  # noqa: E402
+from openvswitch import OpenVSwitch, unpacked  # noqa: E402
+
+ALL = ["apus", "io", "macswap", "csum", "ovs"]
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description="Packets a second of one core, and ratios, for each frame size.")
+    arguments.add_argument("--sizes", type=int, nargs="+", default=[64, 512, 1500], help="bytes of a frame, without its check sequence")
+    arguments.add_argument("--rounds", type=int, default=15, help="times each forwarder is measured (6 at least)")
+    arguments.add_argument("--seconds", type=float, default=0.4, help="length of a measurement")
+    arguments.add_argument("--forwarders", nargs="+", default=ALL, help=f"of {', '.join(ALL)}, and apus-wire")
+    arguments.add_argument("--apus", type=pathlib.Path, nargs="+", help="executables, where not the release build; more than one are compared")
+    chosen = arguments.parse_args()
+    if os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2:
+        print("The comparison needs root and two cores.", file=sys.stderr)
+        return 1
+    scope.catch_signals()
+    core.prefer(os.getpid())
+    try:
+        owner.reap()
+        for number, bytes in enumerate(chosen.sizes):
+            report(bytes, *measured(bytes, chosen), is_first=number == 0)
+        if _disturbed:
+            print(f"{len(_disturbed)} measurements were disturbed: others had up to {max(_disturbed):.0%} of a core meanwhile")
+    except scope.Interrupted as interruption:
+        return 128 + interruption.number
+    except (DaemonFailed, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def measured(bytes: int, chosen):
+    """Packets a second by name, a value a round, and what shows who was waiting for whom."""
+    polling = polling_core()
+    other = min(os.sched_getaffinity(0) - {polling})
+    with scope.Scope() as things:
+        # Two processes each; what EAL itself wants is small.
+        makers = contestants(chosen, polling, other, things)
+        things.enter_context(hugepages.Reserved(len(makers) * (2 * MEGABYTES // 2 + 16)))
+        pairs = [things.enter_context(Pair(name, make(), bytes, (polling, other))) for name, make in makers.items()]
+        rates = {pair.name: [] for pair in pairs}
+        # Away from the core that is measured; children were started free to choose.
+        os.sched_setaffinity(0, {other})
+        things.callback(os.sched_setaffinity, 0, {other, polling})
+        for round in range(chosen.rounds):
+            # Nobody is always first, or always behind the same one.
+            for pair in pairs[round % len(pairs):] + pairs[:round % len(pairs)]:
+                rates[pair.name].append(undisturbed(pair, chosen.seconds))
+        evidence = {}
+        for pair in pairs:
+            pair.resume()
+            evidence[pair.name] = pair.peer.empty_polls(), pair.forwarder.lcore() if isinstance(pair.forwarder, Apus) else None
+            pair.pause()
+    return rates, evidence
+
+
+def undisturbed(pair: Pair, seconds: float, attempts: int = 5) -> float:
+    """Where others took more than a fiftieth of a core, the attempt says nothing about anybody."""
+    for _ in range(attempts):
+        rate, waited = pair.measure(0.1, seconds)
+        if waited < 0.02:
+            return rate
+    _disturbed.append(waited)
+    return rate
+
+
+_disturbed: list[float] = []
+
+
+def contestants(chosen, polling: int, other: int, things: scope.Scope) -> dict:
+    makers = {}
+    for name in chosen.forwarders:
+        if name.startswith("apus"):
+            joint = "wire" if name == "apus-wire" else "bridge"
+            for number, executable in enumerate(chosen.apus or [binary()]):
+                makers[name + f"-{number}" * (number > 0)] = lambda executable=executable, joint=joint: Apus(executable, polling, joint)
+        elif name == "ovs":
+            root = unpacked(REPOSITORY / ".build/openvswitch")
+            makers[name] = lambda: OpenVSwitch(root, directory(things), polling, other, MEGABYTES)
+        else:
+            makers[name] = lambda name=name: TestpmdForwarder(name, polling, other)
+    return makers
+
+
+def directory(things: scope.Scope) -> pathlib.Path:
+    path = owner.temporary_directory()
+    things.callback(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def report(bytes: int, rates: dict[str, list[float]], evidence: dict, is_first: bool):
+    if is_first:
+        print("bytes  forwarder     Mpps  ns/packet   apus / it (95 %)         peer's empty looks")
+    reference = next(name for name in rates if name.startswith("apus"))
+    for name, values in rates.items():
+        middle = estimate(values).median
+        ratio = estimate([ours / theirs for ours, theirs in zip(rates[reference], values)])
+        empty, lcore = evidence[name]
+        words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if name != reference else "1"
+        more = f"   apus: {lcore['busy_polls'] / lcore['polls']:.1%} of its rounds busy, {lcore['packets'] / max(1, lcore['busy_polls']):.0f} packets each" if lcore else ""
+        print(f"{bytes:5}  {name:12}{middle / 1e6:6.2f}{1e9 / middle:11.1f}   {words:25}{empty:5.0%}{more}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
