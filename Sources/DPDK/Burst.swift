@@ -52,20 +52,25 @@ import Wire
 
     /// One pass over packets just received: each gets the state `none`, which holds where the burst turns out to be plain.
     @_noLocks mutating func takeSurvey() {
-        var found = BurstSurvey()
-        var marks: UInt64 = 0
-        var shortest = Int.max
+        var flags: UInt64 = 0, seen: UInt64 = 0, sum: UInt64 = 0, short = 0
         for index in 0..<count {
             let mbuf = unsafe storage[index].mbuf
-            let length = unsafe Int(apus_mbuf_packet_length(mbuf))
-            unsafe marks |= apus_mbuf_flags(mbuf) | UInt64(apus_mbuf_packet_type(mbuf)) | UInt64(apus_mbuf_segment_count(mbuf) ^ 1)
-            found.bytes &+= length
-            found.longest = max(found.longest, length)
-            shortest = min(shortest, length)
+            // Lengths stand in the upper half: 2^32 bytes in a burst would not carry into anything.
+            let word = unsafe apus_mbuf_type_and_length(mbuf)
+            unsafe flags |= apus_mbuf_flags(mbuf)
+            seen |= word
+            sum &+= word
+            unsafe short |= Int(apus_mbuf_data_length(mbuf)) &- 14
             unsafe apus_mbuf_set_state(mbuf, ChecksumState.none.rawValue)
         }
-        found.isPlain = marks == 0 && shortest >= 14
-        survey = found
+        let isPlain = flags | (seen & 0xffff_ffff) == 0 && short >= 0
+        survey = BurstSurvey(bytes: isPlain ? Int(sum &>> 32) : countBytes(), longestBound: Int(seen &>> 32), isPlain: isPlain)
+    }
+
+    @_noLocks @inline(never) private func countBytes() -> Int {
+        var bytes = 0
+        for index in 0..<count { unsafe bytes &+= storage[index].length }
+        return bytes
     }
 
     // MARK: Drivers' arrays of mbuf pointers
@@ -106,9 +111,11 @@ import Wire
 
 /// What all packets of a burst have in common.
 public struct BurstSurvey {
-    /// Of all packets together, and of the longest one.
-    public var bytes = 0, longest = 0
-    /// No packet carries a mark: no flag and no type of a driver's, state `none`; all have a link layer and lie in one segment.
+    /// Of all packets together.
+    public var bytes = 0
+    /// No packet is longer, and the longest is longer than half of it: their lengths, ORed.
+    public var longestBound = 0
+    /// No packet carries a mark: no flag and no type of a driver's, state `none`; all have a link layer in the first segment.
     /// Nothing has to be expressed to whoever gets them, so that what is asked of a packet is asked once of them all.
     public var isPlain = false
 }

@@ -4,7 +4,8 @@ import Wire
 struct BurstTotals {
     var bytes = 0, superframes = 0, none = 0, bad = 0, unnecessary = 0, partial = 0
 
-    @_noLocks init(of burst: borrowing Burst) {
+    // Inline, or the burst is copied to be borrowed.
+    @inline(__always) @_noLocks init(of burst: borrowing Burst) {
         if burst.survey.isPlain {
             bytes = burst.survey.bytes
             none = burst.count

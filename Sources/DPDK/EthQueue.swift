@@ -102,7 +102,7 @@ import Wire
 
     /// True if a plain burst may leave as it is, without ``prepare(_:_:_:)``.
     @_noLocks
-    func takesPlain(longest: Int) -> Bool { driver != .device || longest <= lengthMax }
+    func takesPlain(longest: Int) -> Bool { driver != .device || longest <= lengthMax && !isLinearOnly }
 
     /// Makes a packet ready for ``transmit(_:_:_:)``: flags, and what the driver wants of the bytes.
     /// - Returns: nil where it cannot leave here, with the reason; the packet is then freed.

@@ -49,7 +49,7 @@ final class Forwarder {
         // An lcore's cache holds what a few bursts take and give back: where it does not, each burst goes through the pool's
         // ring, which hands out all buffers in turn, so that none is ever in the CPU's cache.
         let large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom,
-                                   cache: min(128, plan.largeCount / (8 * polling.count)))
+                                   cache: min(256, plan.largeCount / (6 * polling.count)))
         logger.info("packet memory: \(plan.smallCount) buffers of \(TapQueue.smallRoom) bytes, \(plan.largeCount) of \(PacketPool.largestRoom)")
         opener = PortOpener(small: small, large: large, lcoreCount: polling.count, logger: logger)
         controls = PortControls(configuration.ports.map { $0.deliver == .full })

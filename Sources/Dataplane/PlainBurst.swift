@@ -11,7 +11,7 @@ extension Lcore {
     mutating func passesPlain(from port: Int) -> Bool {
         guard burst.survey.isPlain else { return false }
         let target = unsafe slots[port].bridge == nil ? slots[port].destination : commonTarget(from: port)
-        guard target >= 0, unsafe slots[target].takesPlain(longest: burst.survey.longest) else { return false }
+        guard target >= 0, unsafe slots[target].takesPlain(longest: burst.survey.longestBound) else { return false }
         unsafe slots[target].pass(&burst, egress.checksums)
         return true
     }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <rte_cycles.h>
 #include <rte_eal.h>
@@ -52,6 +53,15 @@ APUS_HOT uint8_t *apus_mbuf_buffer(const struct rte_mbuf *m) { return m->buf_add
 APUS_HOT uint16_t apus_mbuf_buffer_length(const struct rte_mbuf *m) { return m->buf_len; }
 APUS_HOT uint64_t apus_mbuf_flags(const struct rte_mbuf *m) { return m->ol_flags; }
 APUS_HOT uint32_t apus_mbuf_packet_type(const struct rte_mbuf *m) { return m->packet_type; }
+// Both in one load: the type in the lower half, the packet's length in the upper one.
+APUS_HOT uint64_t apus_mbuf_type_and_length(const struct rte_mbuf *m) {
+    uint64_t word;
+    memcpy(&word, (const char *)m + offsetof(struct rte_mbuf, packet_type), sizeof word);
+    return word;
+}
+_Static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4
+               && offsetof(struct rte_mbuf, packet_type) % 8 == 0 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "type and length are one aligned word");
 APUS_HOT uint16_t apus_mbuf_segment_size(const struct rte_mbuf *m) { return m->tso_segsz; }
 APUS_HOT uint16_t apus_mbuf_tailroom(const struct rte_mbuf *m) { return rte_pktmbuf_tailroom(m); }
 
