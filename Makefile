@@ -2,7 +2,7 @@
 # make build   release products under .build/release, BPF programs under .build/bpf
 # make demo    two namespaces, the kernel's TCP across Apus, a table at the end (root)
 # make test    every test, with its own set-up and clean-up (root)
-# make bench   how fast it is, on this machine, now
+# make bench   how fast it is, on this machine, now; bench-forward, bench-sums, bench-loop are its parts
 
 SHELL       := /bin/bash
 PYTHON      := /usr/bin/python3
@@ -13,10 +13,10 @@ DEPS_STAMP  := .build/deps.stamp
 PACKAGES := build-essential pkg-config ca-certificates \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
-	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools \
+	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools libunbound8 \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench bench-forward bench-sums bench-loop clean
 
 all: build
 
@@ -69,10 +69,18 @@ test-planted: deps
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
-bench: build
-	$(RELEASE)/apus-bench loop
+bench: bench-forward bench-sums bench-loop
+
+# Packets a second beside testpmd and Open vSwitch; BENCH="--realtime --sizes 64" and the like go to bench/forward.py.
+bench-forward: build
+	$(PYTHON) bench/forward.py $(BENCH)
+
+bench-sums: build
 	$(RELEASE)/apus-bench sums
+
+bench-loop: build
 	$(RELEASE)/apus-bench paths
+	$(RELEASE)/apus-bench loop
 
 clean:
 	rm -rf .build .build-test .build-planted .build-planted-test

@@ -6,7 +6,8 @@
 
 The peer sends whatever it receives back by the port it came from, with its MAC addresses exchanged: a fixed number of
 packets circles for ever, between two addresses on each side, so that a bridge has something to learn and to look up.
-The forwarder polls one core, the peer another one, and nothing else does.
+The forwarder polls one core, the peer another one, and nothing else does. With 256 entries the rings are as long as
+QEMU's.
 """
 
 import json
@@ -25,7 +26,7 @@ from lab.daemon import Daemon
 from lab.scope import Scope
 
 MEGABYTES = 128
-# On their way at once, from each port: as many full bursts as the receiver's ring has room for with some to spare.
+# On their way at once, from each port, in bursts: the peer's ring has room for all of them, so that nothing is ever lost.
 BURSTS = 6
 RING = 256
 _BURST = 32
@@ -77,6 +78,9 @@ class Testpmd:
         self._wait_for_prompt(len(commands), before)
         return self.output()[before:]
 
+    def cycles(self) -> list[int]:
+        return []
+
     def output(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
@@ -103,8 +107,10 @@ class Peer(Testpmd):
             self._telemetry.settimeout(10)
             self._telemetry.connect(f"/run/dpdk/{self._prefix}/dpdk_telemetry.v2")
             self._telemetry.recv(16384)
-            self.say(f"start tx_first {BURSTS}")
         return self
+
+    def begin(self):
+        self.say("stop", f"start tx_first {BURSTS}")
 
     def received(self) -> int:
         """Packets the forwarder has delivered."""
@@ -152,17 +158,20 @@ class Apus(Daemon):
                          | {f"{joint} main": {"ports": "v0 v1"}}, executable)
         self._scope.callback(shutil.rmtree, self._here, ignore_errors=True)
 
-    def lcore(self) -> dict:
+    def cycles(self) -> list[int]:
+        """Of its polling core: in rounds that carried packets, and in all."""
         [lcore] = self.stats()["lcores"].values()
-        return lcore
+        return [lcore["cycles_busy"], lcore["cycles_total"]]
 
 
 class Pair:
     """Context manager: a forwarder with its peer. Paused but while it is measured."""
 
-    def __init__(self, name: str, forwarder, bytes: int, cores: tuple[int, int]):
-        self.name, self.forwarder, self._bytes, self._cores = name, forwarder, bytes, cores
+    def __init__(self, name: str, forwarder, bytes: int, cores: tuple[int, int], is_realtime: bool = False):
+        self.name, self.forwarder, self._bytes, self._cores, self._is_realtime = name, forwarder, bytes, cores, is_realtime
         self._scope = Scope()
+        # Cycles with packets, and all, of each measurement, where the forwarder says so.
+        self.busy: list[list[int]] = []
 
     def __enter__(self):
         with self._scope.building():
@@ -174,17 +183,26 @@ class Pair:
             self._scope.callback(self.resume)
             for one in (self.forwarder, self.peer):
                 core.prefer(one.pid)
+            pollers = [core.Waiting(one.pid) for one in (self.forwarder, self.peer)]
             self._wait_until_it_circles()
+            if self._is_realtime:
+                for one, poller in zip((self.forwarder, self.peer), pollers):
+                    self._scope.callback(core.make_ordinary, one.pid)
+                    core.make_realtime(one.pid, poller.thread())
             self.peer.forget_bursts()
             self.pause()
         return self
 
-    def _wait_until_it_circles(self, seconds: float = 30):
-        deadline = time.monotonic() + seconds
-        while self.peer.received() < 50_000:
+    def _wait_until_it_circles(self, seconds: float = 60):
+        """Before both ports are ready a forwarder may lose all there is: then the peer begins again."""
+        deadline, before = time.monotonic() + seconds, 0
+        while (now := self.peer.received()) < 50_000:
+            if now == before:
+                self.peer.begin()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not forward: {self.peer.received()} packets in {seconds} seconds")
-            time.sleep(0.05)
+                raise RuntimeError(f"{self.name} does not forward: {now} packets in {seconds} seconds")
+            before = now
+            time.sleep(1)
 
     def __exit__(self, *exception):
         self._scope.close()
@@ -203,11 +221,13 @@ class Pair:
         self.resume()
         try:
             time.sleep(settle)
+            before = self.forwarder.cycles()
             waits = [core.Waiting(one.pid) for one in (self.forwarder, self.peer)]
             first, began = self._count()
             time.sleep(seconds)
             last, ended = self._count()
             waited = max(wait.share() for wait in waits)
+            self.busy.append([now - then for now, then in zip(self.forwarder.cycles(), before)])
         finally:
             self.pause()
         return (last - first) / (ended - began), waited

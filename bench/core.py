@@ -1,7 +1,23 @@
 """Who has a core, and who waits for it: what a measurement on a machine with other work has to know."""
 
+import os
 import pathlib
 import time
+
+# Of everything here but the pollers, which would keep it from running otherwise.
+_CONTROL, _POLLER = 3, 1
+
+
+def make_realtime(pid: int, poller: str):
+    """A process comes before all ordinary work, which keeps a twentieth of each core (sched(7), sched_rt_runtime_us): for
+    machines that have something else to do."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(_POLLER if task.name == poller else _CONTROL))
+
+
+def make_ordinary(pid: int):
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def prefer(pid: int):
@@ -27,7 +43,11 @@ class Waiting:
         return times
 
     def share(self) -> float:
-        now, seconds = self._read(), time.monotonic() - self._began
-        _, waited = max((ran - self._before[task][0], waited - self._before[task][1])
-                        for task, (ran, waited) in now.items() if task in self._before)
-        return waited / 1e9 / seconds
+        return self._busiest()[1] / 1e9 / (time.monotonic() - self._began)
+
+    def thread(self) -> str:
+        return self._busiest()[2]
+
+    def _busiest(self) -> tuple[int, int, str]:
+        return max((ran - self._before[task][0], waited - self._before[task][1], task)
+                   for task, (ran, waited) in self._read().items() if task in self._before)

@@ -27,10 +27,11 @@ ALL = ["apus", "io", "macswap", "csum", "ovs"]
 def main() -> int:
     arguments = argparse.ArgumentParser(description="Packets a second of one core, and ratios, for each frame size.")
     arguments.add_argument("--sizes", type=int, nargs="+", default=[64, 512, 1500], help="bytes of a frame, without its check sequence")
-    arguments.add_argument("--rounds", type=int, default=15, help="times each forwarder is measured (6 at least)")
-    arguments.add_argument("--seconds", type=float, default=0.4, help="length of a measurement")
+    arguments.add_argument("--rounds", type=int, default=41, help="times each forwarder is measured (6 at least)")
+    arguments.add_argument("--seconds", type=float, default=0.1, help="length of a measurement")
     arguments.add_argument("--forwarders", nargs="+", default=ALL, help=f"of {', '.join(ALL)}, and apus-wire")
     arguments.add_argument("--apus", type=pathlib.Path, nargs="+", help="executables, where not the release build; more than one are compared")
+    arguments.add_argument("--realtime", action="store_true", help="before all other work of the machine, where it has some")
     chosen = arguments.parse_args()
     if os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2:
         print("The comparison needs root and two cores.", file=sys.stderr)
@@ -42,7 +43,7 @@ def main() -> int:
         for number, bytes in enumerate(chosen.sizes):
             report(bytes, *measured(bytes, chosen), is_first=number == 0)
         if _disturbed:
-            print(f"{len(_disturbed)} measurements were disturbed: others had up to {max(_disturbed):.0%} of a core meanwhile")
+            print(f"{len(_disturbed)} measurements were disturbed: others had up to {max(_disturbed):.0%} of a core meanwhile (--realtime comes before them)")
     except scope.Interrupted as interruption:
         return 128 + interruption.number
     except (DaemonFailed, RuntimeError) as error:
@@ -59,8 +60,11 @@ def measured(bytes: int, chosen):
         # Two processes each; what EAL itself wants is small.
         makers = contestants(chosen, polling, other, things)
         things.enter_context(hugepages.Reserved(len(makers) * (2 * MEGABYTES // 2 + 16)))
-        pairs = [things.enter_context(Pair(name, make(), bytes, (polling, other))) for name, make in makers.items()]
+        pairs = [things.enter_context(Pair(name, make(), bytes, (polling, other), chosen.realtime)) for name, make in makers.items()]
         rates = {pair.name: [] for pair in pairs}
+        if chosen.realtime:
+            things.callback(core.make_ordinary, os.getpid())
+            core.make_realtime(os.getpid(), "")
         # Away from the core that is measured; children were started free to choose.
         os.sched_setaffinity(0, {other})
         things.callback(os.sched_setaffinity, 0, {other, polling})
@@ -71,7 +75,8 @@ def measured(bytes: int, chosen):
         evidence = {}
         for pair in pairs:
             pair.resume()
-            evidence[pair.name] = pair.peer.empty_polls(), pair.forwarder.lcore() if isinstance(pair.forwarder, Apus) else None
+            busy = [sum(cycles) for cycles in zip(*pair.busy)]
+            evidence[pair.name] = pair.peer.empty_polls(), busy[0] / busy[1] if busy else None
             pair.pause()
     return rates, evidence
 
@@ -79,7 +84,7 @@ def measured(bytes: int, chosen):
 def undisturbed(pair: Pair, seconds: float, attempts: int = 5) -> float:
     """Where others took more than a fiftieth of a core, the attempt says nothing about anybody."""
     for _ in range(attempts):
-        rate, waited = pair.measure(0.1, seconds)
+        rate, waited = pair.measure(seconds / 4, seconds)
         if waited < 0.02:
             return rate
     _disturbed.append(waited)
@@ -112,15 +117,15 @@ def directory(things: scope.Scope) -> pathlib.Path:
 
 def report(bytes: int, rates: dict[str, list[float]], evidence: dict, is_first: bool):
     if is_first:
-        print("bytes  forwarder     Mpps  ns/packet   apus / it (95 %)         peer's empty looks")
+        print("bytes  forwarder      Mpps  ns/packet   apus / it (95 % confidence)   peer: looks in vain   forwarder: busy")
     reference = next(name for name in rates if name.startswith("apus"))
     for name, values in rates.items():
         middle = estimate(values).median
         ratio = estimate([ours / theirs for ours, theirs in zip(rates[reference], values)])
-        empty, lcore = evidence[name]
-        words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if name != reference else "1"
-        more = f"   apus: {lcore['busy_polls'] / lcore['polls']:.1%} of its rounds busy, {lcore['packets'] / max(1, lcore['busy_polls']):.0f} packets each" if lcore else ""
-        print(f"{bytes:5}  {name:12}{middle / 1e6:6.2f}{1e9 / middle:11.1f}   {words:25}{empty:5.0%}{more}")
+        empty, busy = evidence[name]
+        words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if name != reference else ""
+        print(f"{bytes:5}  {name:12}{middle / 1e6:7.2f}{1e9 / middle:11.1f}   {words:30}{empty:19.0%}"
+              + (f"{busy:18.1%}" if busy is not None else ""))
     sys.stdout.flush()
 
 

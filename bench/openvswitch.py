@@ -52,6 +52,9 @@ class OpenVSwitch:
     def pid(self) -> int:
         return self._switch.pid
 
+    def cycles(self) -> list[int]:
+        return []
+
     def _start(self):
         # Paths are built into the programs, each with a variable that overrides it.
         places = {f"OVS_{kind}DIR": str(self._directory) for kind in ("RUN", "LOG", "DB", "SYSCONF")}

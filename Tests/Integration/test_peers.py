@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -16,6 +17,7 @@ from lab.daemon import Daemon, binary, polling_core
 from lab.scope import Scope
 
 KILLS = 3
+_SEND_BUFFER, _RECEIVE_BUFFER = 32, 33   # SO_SNDBUFFORCE and SO_RCVBUFFORCE, which Python does not name
 OTHER = {"server": "client", "client": "server"}
 
 
@@ -120,3 +122,39 @@ def test_numbered_udp_arrives_at_70_percent():
     print(f"capacity {capacity / 1e6:.0f} Mbit/s in datagrams of 1000 bytes; at 70 %: {sent} sent, {lost} lost")
     assert sent > 10_000 and lost == 0
     assert oracle.check_conservation(stats) == []
+
+
+def test_what_a_tap_loses_is_lost_before_and_counted():
+    """The polling core is kept away for longer than the device's queue lasts (txqueuelen, 1000 frames): what does not fit
+    the kernel drops at the device and counts there (`ip -s link`, TX dropped). Not one is missing anywhere else."""
+    sent = 3000
+    with Chain(lambda _: {"wire w": {"ports": "a b"}}) as chain:
+        (left, device), (right, _) = chain.devices.values()
+        with left.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, right.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+            receiver.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER, 16 << 20)
+            receiver.bind((RIGHT, 9))
+            receiver.settimeout(0.5)
+            # A queue before the device's would wait for it, and lose on its own.
+            sender.setsockopt(socket.SOL_SOCKET, _SEND_BUFFER, 16 << 20)
+            before = left.device_counters(device)
+            os.kill(chain.daemon.pid, signal.SIGSTOP)
+            try:
+                for number in range(sent):
+                    sender.sendto(number.to_bytes(4, "big"), (RIGHT, 9))
+            finally:
+                os.kill(chain.daemon.pid, signal.SIGCONT)
+            arrived = []
+            while len(arrived) < sent:
+                try:
+                    arrived.append(int.from_bytes(receiver.recv(100), "big"))
+                except TimeoutError:
+                    break
+        lost = left.device_counters(device)["tx_dropped"] - before["tx_dropped"]
+        queue = left.call("tc", "-s", "qdisc", "show", "dev", device)
+        stats = chain.daemon.settled_stats()
+    print(f"{len(arrived)} of {sent} arrived, {lost} were dropped at the device")
+    assert "(dropped 0," in queue, queue
+    assert lost > 1000 and len(arrived) == sent - lost
+    # The first that came were kept, in order: what stands in the queue is never lost.
+    assert arrived == list(range(len(arrived)))
+    assert oracle.check_conservation(stats) == [] and not any(stats["ports"]["a"]["drops"].values())
