@@ -54,7 +54,7 @@ internal import CBPF
     /// What changes when program arrays hold `programs`: by the name of the array, by slot; an array that is missing
     /// holds nothing anybody knows. Asked before a slot changes, so that the answer is in force when it does.
     public func analysis(tailCalls programs: [String: [UInt32: LoadedProgram]]) -> Analysis {
-        Analysis.of(linked) { program, map in
+        Analysis.of(linked, isVerified: set.isVerified) { program, map in
             guard program.maps.indices.contains(map), let slots = programs[program.maps[map].name] else { return .unknown }
             return .known(slots.mapValues(\.linked))
         }

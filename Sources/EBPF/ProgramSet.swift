@@ -24,14 +24,18 @@
 @safe final class ProgramSet: @unchecked Sendable {       // nothing changes once the programs are loaded
     let object: ObjectFile
     let isSandboxed: Bool
+    /// What the analysis may believe of accesses.
+    let isVerified: Bool
     private(set) var maps: [Int: BPFMap] = [:]      // by place in the object
     private var bodies: [String: ProgramBody] = [:]
     private var tables: UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>?
     /// Inner maps made for static contents and foreign programs live in the `held` of the map that points to them.
 
-    init(_ object: ObjectFile, isSandboxed: Bool) {
+    /// - Parameter isVerified: unverified otherwise than by the sandbox: tests alone, of programs they know to be good.
+    init(_ object: ObjectFile, isSandboxed: Bool, isVerified: Bool? = nil) {
         self.object = object
         self.isSandboxed = isSandboxed
+        self.isVerified = isVerified ?? !isSandboxed
     }
 
     deinit { unsafe tables?.deallocate() }
@@ -69,7 +73,7 @@
             slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
-        let analysis = Analysis.of(linked)
+        let analysis = Analysis.of(linked, isVerified: isVerified)
         for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
         let body = ProgramBody(slots)
         bodies[linked.program.name] = body

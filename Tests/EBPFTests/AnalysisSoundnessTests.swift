@@ -169,7 +169,7 @@ import Testing
         var closed = 0, looked = 0, runs = 0
         for round in 0..<(25_000 * soak) {
             var player = Player(random: SplitMix(random.next()))
-            let program = try LoadedProgram.bare(player.program(), maps: [map], sandboxed: true)
+            let program = try LoadedProgram.bare(player.program(), maps: [map], sandboxed: true, isVerified: true)
             for _ in 0..<4 {
                 var frame = Frame()
                 frame.isUDP = Bool.random(using: &random)

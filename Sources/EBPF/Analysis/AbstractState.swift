@@ -33,8 +33,13 @@ struct AbstractState: Equatable {
         let head: Int64?
         /// Of the places packet pointers in registers point to: two ways through a parser stay two.
         var pointers: UInt64
+        /// A helper has just said no (r0 is an error number): what it would have done is not done.
+        let isRefused: Bool
     }
-    var key: Key { Key(facts: facts.key, head: headLower == headUpper ? headLower : nil, pointers: pointers) }
+    var key: Key {
+        Key(facts: facts.key, head: headLower == headUpper ? headLower : nil, pointers: pointers,
+            isRefused: registers[0].isNumber && registers[0].number.min > UInt64(Int64.max))
+    }
 
     private var pointers: UInt64 {
         var hash: UInt64 = 0
@@ -165,7 +170,12 @@ struct AbstractState: Equatable {
     func load(frame: Int, at offset: Int64, size: Int) -> AbstractValue {
         let start = Int(offset) + AbstractFrame.bytes, slot = start / 8, byte = start % 8
         guard frames.indices.contains(frame), start >= 0, start + size <= AbstractFrame.bytes else { return .unknown }
-        if byte + size <= 8 { return AbstractState.extract(frames[frame].slots[slot], byte, size) }
+        if byte + size <= 8 {
+            var value = AbstractState.extract(frames[frame].slots[slot], byte, size)
+            // A byte that was copied there with others.
+            if size == 1, value.isNumber, value.part == nil, value.origins[0] >= 0 { value.part = BytePart(position: value.origins[0], mask: 0xff, shift: 0) }
+            return value
+        }
         var result = AbstractState.extract(frames[frame].slots[slot], byte, 8 - byte)
         result = AbstractState.insert(AbstractState.extract(frames[frame].slots[slot + 1], 0, size - 8 + byte), into: result, 8 - byte, size - 8 + byte)
         return result
@@ -249,14 +259,20 @@ extension AbstractValue {
         return result
     }
 
+    /// Made with an operand that another run may have otherwise, though this state knows it.
+    func tainted(by operand: AbstractValue) -> AbstractValue {
+        var result = self
+        result.taint(operand.taint)
+        return result
+    }
+
     func low(bytes: Int) -> AbstractValue {
         guard bytes < 8 else { return self }
         var result = AbstractValue.number(number.low(bytes: bytes))
         result.origins = origins
         for byte in bytes..<8 { result.origins[byte] = Origin.unknown }
-        if let part, number.max < 1 << UInt64(bytes * 8) { result.part = part }
+        if number.max < 1 << UInt64(bytes * 8) { (result.part, result.partSum) = (part, partSum) }
         result.taint(taint, bytes: tainted & UInt8((1 << bytes) - 1))
-        result.settleTaint()
         return result
     }
 
@@ -267,7 +283,6 @@ extension AbstractValue {
         result.part = part?.shifted(-Int(n))
         let bytes = tainted >> UInt8(n / 8)
         result.taint(taint, bytes: n % 8 == 0 ? bytes : bytes | bytes >> 1)
-        result.settleTaint()
         return result
     }
 
@@ -278,7 +293,6 @@ extension AbstractValue {
         if number.max < 1 << 16 { result.part = part?.shifted(Int(n)) }
         let bytes = tainted << UInt8(n / 8)
         result.taint(taint, bytes: n % 8 == 0 ? bytes : bytes | bytes << 1)
-        result.settleTaint()
         return result
     }
 
@@ -286,8 +300,9 @@ extension AbstractValue {
         var result = AbstractValue.number(number & Scalar(constant))
         for byte in 0..<8 where constant >> UInt64(byte * 8) & 0xff == 0xff { result.origins[byte] = origins[byte] }
         result.part = part?.masked(constant)
-        result.taint(taint, bytes: tainted)
-        result.settleTaint()
+        var bytes = tainted
+        for byte in 0..<8 where constant >> UInt64(byte * 8) & 0xff == 0 { bytes &= ~(1 << UInt8(byte)) }
+        result.taint(taint, bytes: bytes)
         return result
     }
 
@@ -301,7 +316,6 @@ extension AbstractValue {
         if other.number.isZero { result.part = part } else if number.isZero { result.part = other.part }
         result.taint(taint, bytes: tainted)
         result.taint(other.taint, bytes: other.tainted)
-        result.settleTaint()
         return result
     }
 
@@ -314,7 +328,6 @@ extension AbstractValue {
             if low.tainted >> UInt8(bytes - 1 - byte) & 1 != 0 { taintedBytes |= 1 << UInt8(byte) }
         }
         result.taint(low.taint, bytes: taintedBytes)
-        result.settleTaint()
         return result
     }
 }

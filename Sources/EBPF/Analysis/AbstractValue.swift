@@ -33,7 +33,11 @@ struct AbstractValue: Equatable {
     var origins = Origin.none
     /// Numbers: one byte of the arrival, masked and shifted, is the whole number.
     var part: BytePart?
-    /// Which reads of the checksum field it derives from, a bit each, and in which of its bytes.
+    /// Numbers: such a number and a constant more.
+    var partSum: PartSum?
+    /// Which reads of the checksum field it derives from, a bit each, and in which of its bytes. A byte loses its taint
+    /// only by an instruction that would set it to the same in any run (a mask, a shift, a truncation): that this state
+    /// knows its value says nothing about the states kept apart from it.
     var labels: UInt64 = 0
     var tainted: UInt8 = 0
 
@@ -55,13 +59,6 @@ struct AbstractValue: Equatable {
         guard labels != 0, bytes != 0 else { return }
         self.labels = taint | labels
         tainted |= bytes
-    }
-
-    /// Bytes that are the same in every run carry no taint.
-    mutating func settleTaint() {
-        guard tainted != 0, isNumber else { return }
-        for byte in 0..<8 where tainted >> UInt8(byte) & 1 != 0 && number.isKnown(byte: byte) { tainted &= ~(1 << UInt8(byte)) }
-        if tainted == 0 { labels = 0 }
     }
 
     func joined(_ other: AbstractValue) -> AbstractValue {
@@ -88,6 +85,7 @@ struct AbstractValue: Equatable {
         }
         result.origins.replace(with: Origin.unknown, where: origins .!= other.origins)
         if part != other.part { result.part = nil }
+        if partSum != other.partSum { result.partSum = nil }
         result.labels = taint | other.taint
         result.tainted |= other.tainted
         return result
@@ -135,6 +133,11 @@ enum Origin {
     static let none = SIMD8<Int16>(repeating: unknown)
     /// Origins are followed this far into a packet: link layer and first IP header.
     static let limit: Int64 = 256
+}
+
+struct PartSum: Equatable {
+    var part: BytePart
+    var more: Int64
 }
 
 /// The number `(byte & mask) << shift` (a negative shift goes right).

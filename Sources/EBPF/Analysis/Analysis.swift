@@ -104,9 +104,12 @@ enum TailCallSlots {
 }
 
 extension Analysis {
-    /// - Parameter slots: the contents of the program array that is map `map` of `program`. Ask again when one changes.
-    static func of(_ program: LinkedProgram, slots: @escaping (_ program: LinkedProgram, _ map: Int) -> TailCallSlots = { _, _ in .unknown }) -> Analysis {
-        let engine = AnalysisEngine(program, slots: slots)
+    /// - Parameters:
+    ///   - isVerified: the kernel vouches for it; else nothing is believed of accesses that are not proved.
+    ///   - slots: the contents of the program array that is map `map` of `program`. Ask again when one changes.
+    static func of(_ program: LinkedProgram, isVerified: Bool = true,
+                   slots: @escaping (_ program: LinkedProgram, _ map: Int) -> TailCallSlots = { _, _ in .unknown }) -> Analysis {
+        let engine = AnalysisEngine(program, isVerified: isVerified, slots: slots)
         engine.run()
         return engine.result()
     }

@@ -86,8 +86,19 @@ extension AnalysisEngine {
             return set(i.destination, pointerSum(a, b, isMinus: operation == 1, at, &state), &state)
         }
         (a, b) = (is64 ? plain(a) : narrowed(a), is64 ? plain(b) : narrowed(b))
-        let result = numbers(operation, a, b, bits: is64 ? 64 : 32, isSigned: i.offset == 1)
+        var result = numbers(operation, a, b, bits: is64 ? 64 : 32, isSigned: i.offset == 1)
+        if operation <= 1 { result.partSum = partSum(a, b, isMinus: operation == 1) }
         set(i.destination, is64 ? result : result.low(bytes: 4), &state)
+    }
+
+    /// A header length and a constant: offsets from the packet's start are made of them.
+    private func partSum(_ a: AbstractValue, _ b: AbstractValue, isMinus: Bool) -> PartSum? {
+        if let constant = b.number.constant, let sum = a.partSum ?? a.part.map({ PartSum(part: $0, more: 0) }) {
+            let more = Int64(bitPattern: constant)
+            guard more > -1 << 16, more < 1 << 16, abs(sum.more) < 1 << 20 else { return nil }
+            return PartSum(part: sum.part, more: sum.more + (isMinus ? -more : more))
+        }
+        return isMinus || a.number.constant == nil || b.number.constant != nil ? nil : partSum(b, a, isMinus: false)
     }
 
     /// Pointers in arithmetic that makes none of them are numbers nobody knows.
@@ -109,20 +120,20 @@ extension AnalysisEngine {
         case 0x0: result = .number(a.number + b.number)
         case 0x1: result = .number(a.number - b.number)
         case 0x2:
-            if let factor = b.number.constant, factor.nonzeroBitCount == 1 { return a.shiftedLeft(UInt64(factor.trailingZeroBitCount)) }
+            if let factor = b.number.constant, factor.nonzeroBitCount == 1 { return a.shiftedLeft(UInt64(factor.trailingZeroBitCount)).tainted(by: b) }
             result = .number(a.number * b.number)
         case 0x3: result = .number(isSigned ? .unknown : a.number.divided(by: b.number))
         case 0x5:
-            if let mask = b.number.constant { return a.masked(mask) }
-            if let mask = a.number.constant { return b.masked(mask) }
+            if let mask = b.number.constant { return a.masked(mask).tainted(by: b) }
+            if let mask = a.number.constant { return b.masked(mask).tainted(by: a) }
             result = .number(a.number & b.number)
         case 0x6, 0x7, 0xc:
             guard let count = b.number.constant.map({ $0 & (bits - 1) }) else {
                 result = .number(operation == 0x7 ? Scalar(range: 0...a.number.max) : .unknown)
                 break
             }
-            if operation == 0x6 { return a.shiftedLeft(count) }
-            if operation == 0x7 || a.number.max < 1 << (bits - 1) { return a.shiftedRight(count) }
+            if operation == 0x6 { return a.shiftedLeft(count).tainted(by: b) }
+            if operation == 0x7 || a.number.max < 1 << (bits - 1) { return a.shiftedRight(count).tainted(by: b) }
             result = .unknown
         case 0x8: result = .number(.zero - a.number)
         case 0x9: result = .number(isSigned ? .unknown : a.number.remainder(by: b.number))
@@ -138,7 +149,6 @@ extension AnalysisEngine {
         case 0x0, 0x1, 0x2, 0x8: result.taint(taint, bytes: .max << UInt8((operation == 0x8 ? a.tainted : bytes).trailingZeroBitCount))
         default: result.taint(taint)
         }
-        result.settleTaint()
         return result
     }
 
@@ -179,8 +189,9 @@ extension AnalysisEngine {
             result.upper = AbstractValue.far
             return result
         }
-        if let part = number.part, state.facts.isHeaderLength(part), !isMinus, pointer.lower == pointer.upper {
-            result.beyondHeader = pointer.lower
+        if let sum = number.partSum ?? number.part.map({ PartSum(part: $0, more: 0) }), state.facts.isHeaderLength(sum.part), !isMinus,
+           pointer.lower == pointer.upper {
+            result.beyondHeader = pointer.lower + sum.more
         }
         result.lower = max(pointer.lower + (isMinus ? -range.upperBound : range.lowerBound), -AbstractValue.far)
         result.upper = min(pointer.upper + (isMinus ? -range.lowerBound : range.upperBound), AbstractValue.far)

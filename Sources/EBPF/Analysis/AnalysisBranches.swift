@@ -108,10 +108,11 @@ extension AnalysisEngine {
             let (x, y) = is64 ? (a.number, b.number) : (a.number.low32, b.number.low32)
             arms.removeAll { !isPossible($0.0, x, y, bits: is64 ? 64 : 32) }
         }
-        let width: UInt8 = is64 ? 0xff : 0x0f
-        let labels = (a.tainted & width == 0 ? 0 : a.taint) | (b.tainted & width == 0 ? 0 : b.taint)
-        if labels != 0, arms.count == 2, arms[0].target != arms[1].target, !isClosed(comparison, a, b) {
-            branched(on: labels, at)
+        if i.offset != 0 {
+            let width: UInt8 = is64 ? 0xff : 0x0f
+            let labels = (a.tainted & width == 0 ? 0 : a.taint) | (b.tainted & width == 0 ? 0 : b.taint)
+            let targets = arms.reduce(UInt8(0)) { $0 | ($1.target == at + 1 ? 1 : 2) }
+            decides(targets, isClosed(comparison, a, b) ? 0 : labels, at)
         }
         for (condition, target) in arms {
             var arm = state

@@ -61,6 +61,7 @@ final class AnalysisEngine {
     private var nodesAt: [Place: [Int]] = [:]
     private var pending: [Int] = []
     private var control: [Place: UInt64] = [:]
+    private var outcomes: [Place: (arms: UInt8, labels: UInt64)] = [:]
     private let slots: (LinkedProgram, Int) -> TailCallSlots
     private var programIndex: [String: Int] = [:]
 
@@ -87,8 +88,13 @@ final class AnalysisEngine {
     private(set) var steps = 0
     private(set) var limit: String?
 
-    init(_ root: LinkedProgram, slots: @escaping (LinkedProgram, Int) -> TailCallSlots) {
+    /// The kernel proved every access. Else one that is not proved here may reach whatever the sandbox allows: any frame,
+    /// the packet, any map, so that a pointer kept on the stack is no pointer any more.
+    let isVerified: Bool
+
+    init(_ root: LinkedProgram, isVerified: Bool, slots: @escaping (LinkedProgram, Int) -> TailCallSlots) {
         self.slots = slots
+        self.isVerified = isVerified
         codes = [Code(linked: root, flow: ControlFlow(root.instructions))]
         programIndex[AnalysisEngine.identity(root)] = 0
         contexts = [Context(program: 0, parent: nil, callSite: 0, callBlock: 0, depth: 0)]
@@ -219,8 +225,19 @@ final class AnalysisEngine {
         return labels
     }
 
+    /// The state at hand takes `arms` of the branch at the end of the block, a bit each, and its outcome depends on
+    /// `labels`. One arm is no choice, but only if no other state takes the other one.
+    func decides(_ arms: UInt8, _ labels: UInt64, _ at: Int) {
+        let place = Place(context: context, block: block)
+        var outcome = outcomes[place] ?? (arms: 0, labels: 0)
+        outcome.arms |= arms
+        outcome.labels |= labels
+        outcomes[place] = outcome
+        if outcome.arms == 3, outcome.labels != 0 { branched(on: outcome.labels, at) }
+    }
+
     /// The branch at the end of the block at hand depends on `labels`: so does whatever happens before its arms meet.
-    func branched(on labels: UInt64, _ at: Int) {
+    private func branched(on labels: UInt64, _ at: Int) {
         comparisons[Site(program: program, instruction: at), default: 0] |= labels
         var isNew = false
         for block in code.flow.region(of: block) {

@@ -14,7 +14,7 @@ extension AnalysisEngine {
             state.invalidatePackets()
             returned(.number, &state)
         case 65: adjustTail(r[2], at, &state)
-        case 189, 190: copyBytes(r, isStore: number == 190, at, &state)
+        case 189, 190: return copyBytes(r, isStore: number == 190, at, &state)
         case 181, 164, 180: giveUp("a callback")
         default: ordinary(number, r, at, &state)
         }
@@ -56,6 +56,7 @@ extension AnalysisEngine {
         func size(_ register: Int) -> Int64 { Int64(min(r[register].number.ceiling, 1 << 16)) }
         func exactly(_ register: Int) -> ClosedRange<Int64> { r[register].number.constant.map { Int64(min($0, 1 << 16))...Int64(min($0, 1 << 16)) } ?? 0...size(register) }
         var result = Result.number, maps: UInt64 = 0, isPure = false
+        for register in 1...2 where r[register].kinds.contains(.map) { look(r[register].taint, at, "chooses a map") }
         switch number {
         case 1, 195:
             if number == 195 { passes(3) }
@@ -145,10 +146,7 @@ extension AnalysisEngine {
         adjusting("bpf_xdp_adjust_head", argument, at)
         let delta = delta(argument)
         state.invalidatePackets()
-        var refused = state
-        returned(.number, &refused)
-        set(0, .number(Scalar(range: (.max - 4095)...(.max))), &refused)
-        flow(refused, to: at + 1, in: context, from: node)
+        refused(state, at)
         // Grown bytes are the program's.
         if delta.lowerBound < 0 {
             adjusted(at, "bpf_xdp_adjust_head", grown: state.headLower + delta.lowerBound, state.headUpper)
@@ -157,10 +155,22 @@ extension AnalysisEngine {
         }
         state.headLower = max(state.headLower + delta.lowerBound, -AbstractValue.far)
         state.headUpper = min(state.headUpper + delta.upperBound, AbstractValue.far)
+        done(&state, at)
+        return false
+    }
+
+    /// The way a helper takes that returns an error number and does nothing. Kept apart: ``AbstractState/key``.
+    private func refused(_ state: AbstractState, _ at: Int) {
+        var state = state
+        returned(.number, &state)
+        set(0, .number(Scalar(range: (.max - 4095)...(.max))), &state)
+        flow(state, to: at + 1, in: context, from: node)
+    }
+
+    private func done(_ state: inout AbstractState, _ at: Int) {
         returned(.number, &state)
         set(0, .constant(0), &state)
         flow(state, to: at + 1, in: context, from: node)
-        return false
     }
 
     private func adjustTail(_ argument: AbstractValue, _ at: Int, _ state: inout AbstractState) {
@@ -174,22 +184,70 @@ extension AnalysisEngine {
         returned(.number, &state)
     }
 
-    /// `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes`: offset from data, buffer, length.
-    private func copyBytes(_ r: [AbstractValue], isStore: Bool, _ at: Int, _ state: inout AbstractState) {
+    /// `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes`: offset from data, buffer, length. Goes on in two states: done, and
+    /// refused, with nothing copied.
+    private func copyBytes(_ r: [AbstractValue], isStore: Bool, _ at: Int, _ state: inout AbstractState) -> Bool {
+        refused(state, at)
         look(r[2].taint | r[4].taint, at, "is part of an address")
         let length = Int64(min(r[4].number.low32.ceiling, 1 << 16)), offset = r[2].number.low32
         var packet = AbstractValue.pointer(.packet)
         packet.lower = state.headLower + Int64(offset.min)
         packet.upper = state.headUpper + Int64(offset.max)
-        if let part = r[2].part, state.facts.isHeaderLength(part), state.headLower == state.headUpper { packet.beyondHeader = state.headLower }
-        if isStore {
-            look(labels(behind: r[3], size: length, at, state) | controlLabels, at, "is stored to other bytes of the packet")
-            fill(packet, size: 0...length, with: 0, at, &state)
-        } else {
-            let labels = labels(behind: packet, size: length, at, state)
-            fill(r[3], size: (r[4].number.constant != nil ? length : 0)...length, with: labels | controlLabels, at, &state)
+        packet.loseAnchor()
+        if let sum = r[2].partSum ?? r[2].part.map({ PartSum(part: $0, more: 0) }), state.facts.isHeaderLength(sum.part),
+           state.headLower == state.headUpper {
+            packet.beyondHeader = state.headLower + sum.more
         }
-        returned(.number, &state)
+        let buffer = r[3]
+        let isPlain = r[4].number.constant != nil && length <= 512 && buffer.kinds == .stack && buffer.lower == buffer.upper
+            && buffer.frame != AbstractValue.anyFrame && buffer.lower >= -512 && buffer.lower + length <= 0
+        if isStore { storeBytes(packet, buffer, length, isPlain, at, &state) } else { loadBytes(packet, buffer, length, isPlain, at, &state) }
+        done(&state, at)
+        return false
+    }
+
+    /// Byte by byte where both places are certain, so that what stands beside the field stays what it is.
+    private func loadBytes(_ packet: AbstractValue, _ buffer: AbstractValue, _ length: Int64, _ isPlain: Bool, _ at: Int, _ state: inout AbstractState) {
+        var first: Int?
+        if case .exact(let place, _) = state.facts.overlap(packet, size: length) { first = place }
+        let labels = labels(behind: packet, size: length, at, state)
+        guard isPlain, labels == 0 || first != nil else {
+            return fill(buffer, size: (isPlain ? length : 0)...length, with: labels | controlLabels, at, &state)
+        }
+        fill(buffer, size: length...length, with: controlLabels, at, &state)
+        let isOwn = packet.upper + length > state.writtenLower && packet.lower < state.writtenUpper
+        for index in 0..<length {
+            let isField = first.map { index == Int64($0) || index == Int64($0) + 1 } ?? false
+            let place = packet.lower + index
+            let isKnown = packet.lower == packet.upper && !isOwn && place >= 0 && place < Origin.limit
+            guard isField || isKnown else { continue }
+            var byte = AbstractValue.number(Scalar(bits: 8))
+            if isKnown { byte.origins[0] = Int16(place) }
+            byte.taint(controlLabels | (isField ? labels : 0), bytes: 1)
+            state.store(byte, frame: Int(buffer.frame), at: buffer.lower + index, size: 1)
+        }
+    }
+
+    /// Bytes that go from the stack to the field are what a store of two bytes would be.
+    private func storeBytes(_ packet: AbstractValue, _ buffer: AbstractValue, _ length: Int64, _ isPlain: Bool, _ at: Int, _ state: inout AbstractState) {
+        guard isPlain, length > 0, length <= 64 else {
+            look(labels(behind: buffer, size: length, at, state) | controlLabels, at, "is stored to other bytes of the packet")
+            return fill(packet, size: 0...length, with: 0, at, &state)
+        }
+        var offset: Int64 = 0
+        while offset < length {
+            let size = min(8, length - offset)
+            var value = AbstractValue.unknown
+            value.taint(controlLabels)
+            for index in 0..<size {
+                let byte = state.load(frame: Int(buffer.frame), at: buffer.lower + offset + index, size: 1)
+                value.taint(byte.taint, bytes: byte.tainted & 1 != 0 ? 1 << UInt8(index) : 0)
+            }
+            var place = packet
+            place.move(by: offset)
+            writePacket(value, place, Int(size), at, &state)
+            offset += size
+        }
     }
 
     private func tailCall(_ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) -> Bool {

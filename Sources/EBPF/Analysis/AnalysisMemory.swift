@@ -13,14 +13,14 @@ extension AnalysisEngine {
             let taint = value.taint
             value = .number(value.number.extended(bits: UInt64(size * 8)))
             value.taint(taint)
-            value.settleTaint()
         }
         set(i.destination, value, &state)
     }
 
     /// What `size` bytes behind a pointer may hold.
     private func read(_ pointer: AbstractValue, size: Int, _ at: Int, _ state: inout AbstractState) -> AbstractValue {
-        accessed(at, isProved: isInBounds(pointer, Int64(size), state))
+        let isProved = isInBounds(pointer, Int64(size), state)
+        accessed(at, isProved: isProved)
         var result: AbstractValue?
         func add(_ value: AbstractValue) { result = result?.joined(value) ?? value }
         let kinds = pointer.kinds
@@ -28,7 +28,7 @@ extension AnalysisEngine {
         if kinds.contains(.packet) { add(packetBytes(pointer, size, at, &state)) }
         if kinds.contains(.stack) { add(stackBytes(pointer, size, state)) }
         if kinds.contains(.mapValue) || kinds.contains(.metadata) { add(.number(Scalar(bits: size * 8))) }
-        if isWild(pointer) || kinds.contains(.packetEnd) || kinds.contains(.map) {
+        if isWild(pointer) || kinds.contains(.packetEnd) || kinds.contains(.map) || !(isProved || isVerified) {
             var value = AbstractValue.unknown
             value.taint(read(at: at) | state.fieldLabels | state.labels(frame: AbstractValue.anyFrame, from: -512, to: 0))
             readsPacket(at)
@@ -122,7 +122,8 @@ extension AnalysisEngine {
     }
 
     private func write(_ value: AbstractValue, _ pointer: AbstractValue, size: Int, _ at: Int, _ state: inout AbstractState) {
-        accessed(at, isProved: isInBounds(pointer, Int64(size), state))
+        let isProved = isInBounds(pointer, Int64(size), state, writes: true)
+        accessed(at, isProved: isProved)
         let kinds = pointer.kinds
         var value = value
         value.taint(controlLabels)
@@ -136,17 +137,20 @@ extension AnalysisEngine {
         }
         if kinds.contains(.mapValue) { look(taint, at, "is stored to a map") }
         if kinds.contains(.metadata) { look(taint, at, "is stored to the packet's metadata") }
-        if kinds.contains(.context) || kinds.contains(.map) || kinds.contains(.packetEnd) { look(taint, at, "is stored") }
-        if isWild(pointer) {
-            look(taint, at, "is stored")
-            stored(at, lower: -AbstractValue.far, upper: AbstractValue.far, l3: nil)
-            (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
-            state.smear(value, frame: AbstractValue.anyFrame, from: -512, to: 0)
-        }
+        if kinds.contains(.context) || kinds.contains(.map) { look(taint, at, "is stored") }
+        if isWild(pointer) || kinds.contains(.packetEnd) || !(isProved || isVerified) { writeAnywhere(value, at, &state) }
+    }
+
+    /// Packet, maps, any frame: nobody knows which.
+    private func writeAnywhere(_ value: AbstractValue, _ at: Int, _ state: inout AbstractState) {
+        look(value.taint, at, "is stored")
+        stored(at, lower: -AbstractValue.far, upper: AbstractValue.far, l3: nil)
+        (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
+        state.smear(value, frame: AbstractValue.anyFrame, from: -512, to: 0)
     }
 
     /// A store to the field itself keeps what is closed closed; its bytes are the program's own from then on.
-    private func writePacket(_ value: AbstractValue, _ pointer: AbstractValue, _ size: Int, _ at: Int, _ state: inout AbstractState) {
+    func writePacket(_ value: AbstractValue, _ pointer: AbstractValue, _ size: Int, _ at: Int, _ state: inout AbstractState) {
         let upper = pointer.upper + Int64(size)
         let overlap = state.facts.overlap(pointer, size: Int64(size))
         stored(at, lower: pointer.lower, upper: upper, l3: state.facts.l3, isField: overlap.isField(size))
@@ -187,7 +191,7 @@ extension AnalysisEngine {
             }
         }
         if pointer.kinds.contains(.stack) { labels |= state.labels(frame: pointer.frame, from: pointer.lower, to: pointer.upper + size) }
-        if pointer.kinds == .number && !pointer.number.isZero {
+        if pointer.kinds == .number && !pointer.number.isZero || !(isVerified || isInBounds(pointer, size, state)) {
             readsPacket(at)
             labels |= read(at: at) | state.fieldLabels | state.labels(frame: AbstractValue.anyFrame, from: -512, to: 0)
         }
@@ -196,9 +200,11 @@ extension AnalysisEngine {
 
     /// A helper writes `size` bytes behind a pointer: certainly all of them, or at most as many.
     func fill(_ pointer: AbstractValue, size: ClosedRange<Int64>, with labels: UInt64, _ at: Int, _ state: inout AbstractState) {
+        look(pointer.taint, at, "is part of an address")
         guard size.upperBound > 0 else { return }
         var value = AbstractValue.unknown
         value.taint(labels)
+        if !(isVerified || isInBounds(pointer, size.upperBound, state, writes: true)) { writeAnywhere(value, at, &state) }
         if pointer.kinds == .stack, pointer.lower == pointer.upper, pointer.frame != AbstractValue.anyFrame, size.count == 1, size.upperBound <= 512 {
             var offset: Int64 = 0
             while offset < size.upperBound {
@@ -222,7 +228,7 @@ extension AnalysisEngine {
     // MARK: Bounds
 
     /// Whether an access is safe in every run, with no check.
-    private func isInBounds(_ pointer: AbstractValue, _ size: Int64, _ state: AbstractState) -> Bool {
+    private func isInBounds(_ pointer: AbstractValue, _ size: Int64, _ state: AbstractState, writes: Bool = false) -> Bool {
         switch pointer.kinds {
         case .context: return pointer.lower >= 0 && pointer.upper + size <= 24 && pointer.lower == pointer.upper
         case .stack: return pointer.lower >= -512 && pointer.upper + size <= 0 && pointer.frame != AbstractValue.anyFrame
@@ -232,10 +238,17 @@ extension AnalysisEngine {
         case .mapValue:
             let maps = code.linked.maps
             let sizes = (0...AbstractValue.lastMap).filter { pointer.maps >> UInt64($0) & 1 != 0 }.map { index -> Int64 in
-                index < AbstractValue.lastMap && maps.indices.contains(index) ? Int64(maps[index].valueSize) : 0
+                index < AbstractValue.lastMap && maps.indices.contains(index) ? plainBytes(of: maps[index], writes: writes) : 0
             }
             return pointer.lower >= 0 && pointer.upper + size <= sizes.min() ?? 0
         default: return false
         }
+    }
+
+    /// Bytes of a value that are the program's to use: what the sandbox would otherwise guard (a device's entry, a lock)
+    /// is proved for nobody.
+    private func plainBytes(of map: MapDefinition, writes: Bool) -> Int64 {
+        guard let kind = MapKind(map.type), [.array, .hash, .lruHash, .prefixTrie].contains(kind) else { return 0 }
+        return writes && map.spinLockOffset != nil ? 0 : Int64(map.valueSize)
     }
 }

@@ -50,9 +50,10 @@ enum Asm {
 
 extension LoadedProgram {
     /// Unverified: only for code known to be good, unless it is `sandboxed`.
-    static func bare(_ instructions: [Instruction], maps: [MapDefinition] = [], sandboxed: Bool = false) throws(LoadError) -> LoadedProgram {
+    /// - Parameter isVerified: what the analysis is told.
+    static func bare(_ instructions: [Instruction], maps: [MapDefinition] = [], sandboxed: Bool = false, isVerified: Bool? = nil) throws(LoadError) -> LoadedProgram {
         let linked = LinkedProgram(name: "bare", instructions: instructions, maps: maps)
-        return try ProgramSet(linked.object, isSandboxed: sandboxed).load([linked])
+        return try ProgramSet(linked.object, isSandboxed: sandboxed, isVerified: isVerified).load([linked])
     }
 }
 
