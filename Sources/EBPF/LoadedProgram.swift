@@ -10,25 +10,26 @@ internal import CBPF
     public let instructions: Int
     /// The maps the program refers to, in the object's order; data sections by their section's name.
     public let maps: [BPFMap]
-    /// What it can do to packets, and where it looks at checksums.
-    public let analysis: Analysis
+    /// What it can do to packets, and where it looks at checksums; with the programs that its tail calls reach as of now.
+    public var analysis: Analysis { body.analysis }
     /// False only if no store, atomic or adjusting helper it contains can reach a packet.
     public var canWrite: Bool { !analysis.isReadOnly }
     /// Some instruction asks for a finished checksum.
     public var watchesChecksum: Bool { analysis.marks.contains { !$0.isEmpty } }
+    /// A zero in UDP's checksum field may be the program's word.
+    public var mayClearChecksum: Bool { analysis.mayClearField }
     /// No kernel verified it: every access is checked while it runs.
     public let isSandboxed: Bool
     private let body: ProgramBody
     private let set: ProgramSet
     private let linked: LinkedProgram
 
-    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, _ analysis: Analysis, maps: Set<Int>) {
+    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, maps: Set<Int>) {
         name = linked.program.name
         section = linked.section
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
         self.maps = maps.sorted().compactMap { set.maps[$0] }
-        self.analysis = analysis
         isSandboxed = set.isSandboxed
         self.linked = linked
         self.body = body
@@ -72,10 +73,16 @@ internal import CBPF
     }
 
     /// Puts this program into a program array. It and the array may belong to different objects.
+    ///
+    /// What the programs that use the array may do is found anew: no lcore runs them meanwhile, and stages and compiled code
+    /// are made afterwards.
     public func enter(_ array: BPFMap, at index: UInt32) throws(MapError) {
         guard array.definition.type == MapType.programs else { throw .invalid }
         let isOfSameObject = set.maps.values.contains { $0 === array }
         if !isOfSameObject { array.held.keep(self) }
+        let users = array.held.users
+        for user in users { user.willEnter(linked, array, at: index) }
+        defer { for user in users { user.didEnter() } }
         let key = (0..<4).map { UInt8(truncatingIfNeeded: index >> (8 * $0)) }
         try array.setObject(key, UInt64(UInt(bitPattern: unsafe body.image)), .any)
     }

@@ -1,9 +1,16 @@
+internal import Synchronization
+
 /// One program's code, at an address that program arrays hold.
 @safe final class ProgramBody {
     let image: UnsafeMutablePointer<ProgramImage>
     private let code: UnsafeMutablePointer<DecodedInstruction>
 
-    init(_ slots: [DecodedInstruction]) {
+    private let found: Mutex<Analysis>
+    /// As of now: a program array that changes changes it.
+    var analysis: Analysis { found.withLock { $0 } }
+
+    init(_ slots: [DecodedInstruction], _ analysis: Analysis) {
+        found = Mutex(analysis)
         unsafe code = .allocate(capacity: slots.count)
         unsafe code.initialize(from: slots, count: slots.count)
         unsafe image = .allocate(capacity: 1)
@@ -12,6 +19,14 @@
     deinit {
         unsafe image.deallocate()
         unsafe code.deallocate()
+    }
+
+    /// Not while an lcore runs it.
+    func adopt(_ analysis: Analysis, keepsMarks: Bool) {
+        for (at, marks) in analysis.marks.enumerated() {
+            unsafe code[at].marks = keepsMarks ? code[at].marks | marks.rawValue : marks.rawValue
+        }
+        found.withLock { $0 = analysis }
     }
 
     func finish(_ count: Int, maps: UnsafePointer<UnsafeMutablePointer<MapStorage>>, mapCount: Int, isSandboxed: Bool) {
@@ -28,6 +43,11 @@
     let isVerified: Bool
     private(set) var maps: [Int: BPFMap] = [:]      // by place in the object
     private var bodies: [String: ProgramBody] = [:]
+    /// What program arrays hold, by place in the object and by slot: what the analysis goes by. Only what `fill` and
+    /// `LoadedProgram.enter` put there stands there: programs cannot write to such a map.
+    private var slots: [Int: [UInt32: LinkedProgram]] = [:]
+    private let slotsLock = Mutex(())
+    private var programs: [LinkedProgram] = []
     private var tables: UnsafeMutablePointer<UnsafeMutablePointer<MapStorage>>?
     /// Inner maps made for static contents and foreign programs live in the `held` of the map that points to them.
 
@@ -43,6 +63,8 @@
     /// Makes the maps and the programs, and fills maps that point to either. The first program is the one asked for.
     func load(_ programs: [LinkedProgram]) throws(LoadError) -> LoadedProgram {
         var loaded: LoadedProgram?
+        self.programs = programs
+        slotsLock.withLock { _ in slots = ProgramSet.initial(programs) }
         for linked in programs {
             let program = try prepare(linked)
             if loaded == nil { loaded = program }
@@ -73,11 +95,44 @@
             slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
-        let analysis = Analysis.of(linked, isVerified: isVerified)
+        let analysis = analysis(of: linked)
         for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
-        let body = ProgramBody(slots)
+        let body = ProgramBody(slots, analysis)
         bodies[linked.program.name] = body
-        return LoadedProgram(linked, body, self, analysis, maps: Set(references.map(\.map)))
+        return LoadedProgram(linked, body, self, maps: Set(references.map(\.map)))
+    }
+
+    /// With the programs that its tail calls reach as of now. Those of other objects may go on anywhere.
+    func analysis(of linked: LinkedProgram) -> Analysis {
+        let slots = slotsLock.withLock { _ in self.slots }
+        return Analysis.of(linked, isVerified: isVerified) { program, map in
+            program.object.name == self.object.name && program.maps.indices.contains(map) ? .known(slots[map] ?? [:]) : .unknown
+        }
+    }
+
+    /// Static contents, as far as they name programs that are there.
+    static func initial(_ programs: [LinkedProgram]) -> [Int: [UInt32: LinkedProgram]] {
+        var result: [Int: [UInt32: LinkedProgram]] = [:]
+        for (index, map) in (programs.first?.maps ?? []).enumerated() where map.type == MapType.programs {
+            for (slot, name) in map.initial {
+                if let program = programs.first(where: { $0.program.name == name }) { result[index, default: [:]][UInt32(slot)] = program }
+            }
+        }
+        return result
+    }
+
+    /// A slot of one of this set's program arrays is about to hold `program`: marks for what it holds now and for what it
+    /// will hold. `didEnter` when it does.
+    func willEnter(_ program: LinkedProgram, _ array: BPFMap, at index: UInt32) {
+        guard let place = maps.first(where: { $0.value === array })?.key else { return }
+        slotsLock.withLock { _ in slots[place, default: [:]][index] = program }
+        adopt(keepsMarks: true)
+    }
+
+    func didEnter() { adopt(keepsMarks: false) }
+
+    private func adopt(keepsMarks: Bool) {
+        for linked in programs { bodies[linked.program.name]?.adopt(analysis(of: linked), keepsMarks: keepsMarks) }
     }
 
     private func map(_ index: Int, _ linked: LinkedProgram, at slot: Int?) throws(LoadError) -> BPFMap {
@@ -91,6 +146,7 @@
         guard let map = BPFMap(linked.maps[index]) else {
             throw linked.error(.unsupported, at: slot, "not enough memory for map \(linked.maps[index].name)")
         }
+        map.held.isUsed(by: self)
         maps[index] = map
         return map
     }

@@ -64,6 +64,11 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "second_look", reads: ["field": .look], completed: ["field"],
                stores: ["tos": .l3(1, 2), "port": .l3(20, 62)]),
         Golden(file: "carry", reads: ["field": .look], completed: ["field"]),
+        // Headers copied to the stack and back, by offsets: the field is where the copy has it.
+        Golden(file: "frags_nat", reads: ["field": .closed], stores: ["port": .l3(22, 64), "check": .l3(36, 78)]),
+        Golden(file: "frags_quote", reads: ["copy": .look], completed: ["copy"], stores: ["port": .l3(22, 64), "paste": .l3(78, 94)]),
+        Golden(file: "arms_apart", reads: ["field": .look], completed: ["field"]),
+        Golden(file: "offset_nat", reads: ["zero": .closed], stores: ["address": .l3(16, 20), "check": .l3(26, 68)]),
         Golden(file: "wrong_length", reads: ["window": .look], completed: ["window"]),
     ]
 }

@@ -8,9 +8,9 @@ import Testing
         ("count", false, ["reads only: checksums are never touched"]),
         ("macswap", false, ["rewrites the Ethernet header at macswap.bpf.c:22, macswap.bpf.c:23, which no checksum covers"]),
         ("nat_port", true, ["rewrites the L4 header at nat_port.bpf.c:9, the checksum at nat_port.bpf.c:10, keeps the checksum by difference: no full checksum"]),
-        ("verify_drop", true, ["does not write to packets", "compares the checksum at verify_drop.bpf.c:13, and it decides the verdict: partial packets are completed before verify_drop.bpf.c:12"]),
+        ("verify_drop", true, ["does not write to packets", "compares the TCP checksum at verify_drop.bpf.c:13, and it decides the verdict: partial packets are completed before line 12"]),
         ("second_look", true, ["rewrites the IP header at second_look.bpf.c:8, the L4 header at second_look.bpf.c:9",
-                               "compares the checksum at second_look.bpf.c:10, and it decides the verdict: partial packets are completed before second_look.bpf.c:7"]),
+                               "compares the UDP checksum at second_look.bpf.c:10, and it decides the verdict: partial packets are completed before line 7"]),
     ]
 
     @Test(arguments: cases.indices) func sentences(_ index: Int) throws {

@@ -61,6 +61,11 @@ struct AbstractValue: Equatable {
         tainted |= bytes
     }
 
+    /// Whether a byte of its lowest `size` may be zero.
+    func mayHoldZero(_ size: Int) -> Bool {
+        !isNumber || (0..<size).contains { number.value >> UInt64($0 * 8) & 0xff == 0 }
+    }
+
     func joined(_ other: AbstractValue) -> AbstractValue {
         if self == other { return self }
         var result = self

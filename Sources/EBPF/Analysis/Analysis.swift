@@ -26,6 +26,8 @@ public struct Analysis: Sendable {
         public let instruction: Int
         /// False: closed, its value reaches nothing that differs between a seed and a finished checksum.
         public internal(set) var isLook: Bool
+        /// Whose field it is; nil: one or the other, or a place that may be either's.
+        public internal(set) var isUDP: Bool?
     }
 
     /// Where a value that derives from the field leaves the closed world.
@@ -49,6 +51,9 @@ public struct Analysis: Sendable {
     public internal(set) var completions: [Int] = []
     /// Instructions that go on in a program nobody knows yet.
     public internal(set) var unknownTailCalls: [Int] = []
+    /// A zero that derives from nothing may come to stand in UDP's field: the program then says "no checksum". Else a zero
+    /// found there is what its arithmetic made of a seed.
+    public internal(set) var mayClearField = false
     /// Accesses that need no check: by instruction.
     public internal(set) var isProvedInBounds: [Bool] = []
     /// Instructions evaluated, and states kept, for the price of it.
@@ -118,6 +123,7 @@ extension Analysis {
     static func worst(_ program: LinkedProgram, _ limit: String) -> Analysis {
         var result = Analysis()
         result.limit = limit
+        result.mayClearField = true
         result.programs = [program.program.name]
         result.completions = [0]
         result.isProvedInBounds = [Bool](repeating: false, count: program.instructions.count)

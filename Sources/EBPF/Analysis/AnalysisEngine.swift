@@ -76,6 +76,7 @@ final class AnalysisEngine {
     // What it found.
     private var labelOf: [Site: Int] = [:]
     private(set) var readSites: [Site: UInt64] = [:]
+    private var fields: [Site: Set<Bool?>] = [:]
     private(set) var lookLabels: UInt64 = 0
     private(set) var sinks: [Site: String] = [:]
     private var comparisons: [Site: UInt64] = [:]
@@ -87,6 +88,7 @@ final class AnalysisEngine {
     private var unproved: Set<Site> = []
     private(set) var steps = 0
     private(set) var limit: String?
+    private var mayClearField = false
 
     /// The kernel proved every access. Else one that is not proved here may reach whatever the sandbox allows: any frame,
     /// the packet, any map, so that a pointer kept on the stack is no pointer any more.
@@ -264,8 +266,9 @@ final class AnalysisEngine {
     // MARK: What was found
 
     /// The label of a read of the field at `at`.
-    func read(at: Int, isCertain: Bool = false) -> UInt64 {
+    func read(at: Int, isCertain: Bool = false, isUDP: Bool? = nil) -> UInt64 {
         let site = Site(program: program, instruction: at)
+        fields[site, default: []].insert(isUDP)
         if labelOf[site] == nil { labelOf[site] = min(labelOf.count, AnalysisEngine.labelsMax) }
         let label: UInt64 = 1 << UInt64(labelOf[site] ?? AnalysisEngine.labelsMax)
         readSites[site] = label
@@ -307,6 +310,8 @@ final class AnalysisEngine {
         changes(at)
     }
 
+    func clears() { mayClearField = true }
+
     func readsPacket(_ at: Int) { packetReads.insert(Site(program: program, instruction: at)) }
 
     func accessed(_ at: Int, isProved: Bool) {
@@ -333,7 +338,8 @@ final class AnalysisEngine {
         result.writesElsewhere = !unknownTailCalls.isEmpty || stores.keys.contains { $0.program != 0 }
             || adjustments.contains { $0.key.program != 0 && $0.value.helper != "bpf_xdp_adjust_meta" }
         for (site, label) in readSites.sorted(by: { order($0.key, $1.key) }) {
-            result.reads.append(.init(program: site.program, instruction: site.instruction, isLook: label & lookLabels != 0))
+            result.reads.append(.init(program: site.program, instruction: site.instruction, isLook: label & lookLabels != 0,
+                                      isUDP: fields[site]?.count == 1 ? fields[site]?.first ?? nil : nil))
         }
         for (site, reason) in sinks.sorted(by: { order($0.key, $1.key) }) {
             result.sinks.append(.init(program: site.program, instruction: site.instruction, reason: reason))
@@ -341,6 +347,7 @@ final class AnalysisEngine {
         result.unknownTailCalls = unknownTailCalls.filter { $0.program == 0 }.map(\.instruction).sorted()
         result.comparisons = comparisons.filter { $0.key.program == 0 && $0.value & lookLabels != 0 }.map(\.key.instruction).sorted()
         result.completions = completions()
+        result.mayClearField = mayClearField || !unknownTailCalls.isEmpty
         let count = root.instructions.count
         result.isProvedInBounds = [Bool](repeating: false, count: count)
         for site in accesses where site.program == 0 && !unproved.contains(site) { result.isProvedInBounds[site.instruction] = true }

@@ -74,7 +74,7 @@ extension AnalysisEngine {
                 if state.ownField >> UInt8(byte) & 1 == 0 { own = false }
                 if isUDP && !isOwn { value.origins[first + byte] = byte == 0 ? Origin.udpFieldHigh : Origin.udpFieldLow }
             }
-            value.labels = state.fieldLabels | (own ? 0 : read(at: at, isCertain: pointer.kinds == .packet))
+            value.labels = state.fieldLabels | (own ? 0 : read(at: at, isCertain: pointer.kinds == .packet, isUDP: isUDP))
         case .possible(let bytes):
             value.tainted = bytes
             value.labels = state.fieldLabels | (state.ownField == 3 ? 0 : read(at: at))
@@ -144,6 +144,7 @@ extension AnalysisEngine {
     /// Packet, maps, any frame: nobody knows which.
     private func writeAnywhere(_ value: AbstractValue, _ at: Int, _ state: inout AbstractState) {
         look(value.taint, at, "is stored")
+        clears()
         stored(at, lower: -AbstractValue.far, upper: AbstractValue.far, l3: nil)
         (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
         state.smear(value, frame: AbstractValue.anyFrame, from: -512, to: 0)
@@ -158,6 +159,7 @@ extension AnalysisEngine {
         state.writtenUpper = max(state.writtenUpper, upper)
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
+        if overlap.mayBeUDP, value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears() }
         guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
             if tainted != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
             return
@@ -183,10 +185,10 @@ extension AnalysisEngine {
             readsPacket(at)
             switch state.facts.overlap(pointer, size: size) {
             case .none: break
-            case .exact(let first, _):
+            case .exact(let first, let isUDP):
                 var own = true
                 for byte in 0..<2 where Int64(first + byte) >= 0 && Int64(first + byte) < size && state.ownField >> UInt8(byte) & 1 == 0 { own = false }
-                labels |= state.fieldLabels | (own ? 0 : read(at: at))
+                labels |= state.fieldLabels | (own ? 0 : read(at: at, isUDP: isUDP))
             case .possible: labels |= state.fieldLabels | (state.ownField == 3 ? 0 : read(at: at))
             }
         }
@@ -220,6 +222,7 @@ extension AnalysisEngine {
             state.writtenLower = min(state.writtenLower, pointer.lower)
             state.writtenUpper = max(state.writtenUpper, pointer.upper + size.upperBound)
             look(labels | controlLabels, at, "is stored to other bytes of the packet")
+            if state.facts.overlap(pointer, size: size.upperBound).mayBeUDP { clears() }
         }
         if pointer.kinds.contains(.mapValue) || pointer.kinds.contains(.metadata) { look(labels | controlLabels, at, "is stored to a map") }
         if pointer.kinds == .number && !pointer.number.isZero { giveUp("a helper writes where nobody knows") }

@@ -52,8 +52,11 @@ public struct Explanation: Encodable, Sendable {
     /// Explains a program of an object, or all of them. Nothing is loaded into the kernel, and nothing runs.
     public static func of(object path: String, program name: String?) throws(LoadError) -> [Explanation] {
         var explanations: [Explanation] = []
-        for program in try ProgramLoader.linkAll(object: path, program: name) {
-            explanations.append(Explanation(program, .of(program)))
+        let linked = try ProgramLoader.linkAll(object: path, program: name)
+        for program in linked {
+            // Others of the object that its program arrays name; an array that names none may hold anything one day.
+            let slots = ProgramSet.initial((try? ProgramLoader.programs(neededBy: program)) ?? [program])
+            explanations.append(Explanation(program, .of(program) { _, map in slots[map].map { .known($0) } ?? .unknown }))
         }
         return explanations
     }
@@ -143,14 +146,23 @@ private struct Wording {
         if elsewhere { return ["goes on in a program that looks at the checksum: partial packets are completed before \(completions)"] }
         guard !reads.isEmpty else { return [] }
         let compared = analysis.comparisons
-        let verb = !compared.isEmpty ? "compares the checksum at \(places(compared))" : "uses the checksum field read at \(places(reads))"
+        let kinds = Set(analysis.reads.filter { $0.isLook && $0.program == 0 }.map(\.isUDP))
+        let whose = kinds == [true] ? "UDP checksum" : kinds == [false] ? "TCP checksum" : "checksum"
+        let verb = !compared.isEmpty ? "compares the \(whose) at \(places(compared))" : "uses the \(whose) read at \(places(reads))"
         let why = Set(analysis.sinks.map(\.reason)).sorted().joined(separator: ", ")
         return ["\(verb), and it \(why): partial packets are completed before \(completions)"]
     }
 
     private static let link = "the Ethernet header"
 
-    private var completions: String { places(analysis.completions) }
+    /// One of the same file as the looks is said by its line alone.
+    private var completions: String {
+        let sources = analysis.completions.compactMap(program.source)
+        let files = Set((analysis.comparisons + analysis.reads.filter { $0.program == 0 }.map(\.instruction)).compactMap { program.source($0)?.file })
+        let lines = Set(sources.map(\.line))
+        guard let only = sources.first, lines.count == 1, sources.count == analysis.completions.count, files == [only.file] else { return places(analysis.completions) }
+        return "line \(only.line)"
+    }
 
     private func what(_ store: Analysis.Store) -> String {
         if store.isField { return "the checksum" }

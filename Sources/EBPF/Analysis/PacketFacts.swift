@@ -160,6 +160,15 @@ struct PacketFacts: Equatable, Hashable {
         /// These bytes of the access may belong to it (the first eight; a longer access: all).
         case possible(bytes: UInt8)
 
+        /// It is not certainly TCP's, nor none.
+        var mayBeUDP: Bool {
+            switch self {
+            case .none: false
+            case .exact(_, let isUDP): isUDP
+            case .possible: true
+            }
+        }
+
         /// The access is inside the field.
         func isField(_ size: Int) -> Bool {
             if case .exact(let first, _) = self { first <= 0 && size <= first + 2 } else { false }

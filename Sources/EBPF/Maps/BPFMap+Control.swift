@@ -6,12 +6,19 @@ internal import Synchronization
 final class Held: @unchecked Sendable {     // only reached under the lock
     private let lock = Mutex(())
     private var objects: [AnyObject] = []
+    private struct User { weak var set: ProgramSet? }
+    private var known: [User] = []
 
     func keep(_ object: AnyObject) {
         lock.withLock { _ in
             if !objects.contains(where: { $0 === object }) { objects.append(object) }
         }
     }
+
+    /// The set's programs refer to the map.
+    func isUsed(by set: ProgramSet) { lock.withLock { _ in known.append(User(set: set)) } }
+
+    var users: [ProgramSet] { lock.withLock { _ in known.compactMap(\.set) } }
 
     var all: [AnyObject] { lock.withLock { _ in objects } }
 }

@@ -279,6 +279,9 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                     // The new program runs in this function's frame.
                     unsafe code = unsafe image.pointee.code
                     pc = 0
+                    // The first program's marks are for this one's looks, too; its own are for runs that begin with it.
+                    // Checksums nobody parsed are watched at each read, wherever.
+                    watched &= Marks.opaqueBits
                 }
             case .mapLookup:
                 guard let map = unsafe map(T.self, registers[1]), unsafe mayRead(T.self, registers[2], map.pointee.keySize) else { return fails(.access) }
