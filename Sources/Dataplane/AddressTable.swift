@@ -33,6 +33,7 @@ import CDPDK
     ///   - capacity: addresses; twice as many entries are made, so that few addresses find their lines full.
     ///   - portLimit: addresses that one port may have.
     public init(capacity: Int, portCount: Int, portLimit: Int, ageingSeconds: Int) {
+        precondition(apus_cycles_per_second() > 0, "EAL has not measured its clock yet: nothing would age, or everything at once")
         var pairs = 1
         while pairs * Self.ways < capacity * 2 { pairs *= 2 }
         let bytes = pairs * Self.ways * 16

@@ -14,6 +14,8 @@ public struct ProgramStage {
     let canWrite: Bool
     /// It, or in a program that cannot write: anything, may read a checksum that is not finished.
     let watchesChecksum: Bool
+    /// A zero in UDP's checksum field may be the program's decision.
+    let mayClearChecksum: Bool
     /// It was written for packets in several buffers (section `xdp.frags`).
     let isFragsAware: Bool
     let counters: ProgramCounters
@@ -23,6 +25,7 @@ public struct ProgramStage {
         interpreter = unsafe program.interpreter
         canWrite = program.canWrite
         watchesChecksum = program.watchesChecksum
+        mayClearChecksum = program.mayClearChecksum
         isFragsAware = program.isFragsAware
         self.mode = mode
         self.counters = counters
@@ -47,7 +50,7 @@ public struct ProgramStage {
         if effect.moved { checksums.worked(.headroomMoves) }
         guard effect.verdict == .pass || effect.verdict == .tx else { return effect.verdict }
         if effect.wrote {
-            Reconcile(counters: checksums)(packet, effect, shadow)
+            Reconcile(counters: checksums, mayClearChecksum: mayClearChecksum)(packet, effect, shadow)
             if mode == .full { recomputed(packet, checksums) }
         }
         if packet.state.isSuperframe, packet.state.kind == .unnecessary { reseeded(packet, checksums) }

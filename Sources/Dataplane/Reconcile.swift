@@ -9,6 +9,8 @@ import Wire
 /// Writes: the state, the checksum fields, nothing else.
 struct Reconcile {
     let counters: ChecksumCounters
+    /// Some store of the program may put a zero into UDP's field that derives from nothing.
+    var mayClearChecksum = true
 
     /// The packet's window is already the one the program left.
     @_noLocks
@@ -95,13 +97,20 @@ struct Reconcile {
         case .outermost:
             return seeded(packet, final)
         case .enclosed(let inner):
+            if isUDPWithoutChecksum(packet, inner) { return state.forgotten }
             _ = Completion.seed(packet, inner, counters)
             let reachesEnd = inner.trailingBytes == 0 && packet.length == inner.l4 &+ inner.transportLength
             if !reachesEnd { Completion.recompute(packet, inner, .xdpWrite, counters) }
             enclose(packet, final, inner)
             return reachesEnd ? state.moved(by: inner.l4 &- Int(state.start)).enclosed : state.forgotten
         case .unparsed(let start):
-            return state.moved(by: start &- Int(state.start)).enclosed
+            let kept = state.moved(by: start &- Int(state.start)).enclosed
+            let old = shadow.headers
+            // An opaque sum goes to the end of the frame: what stands behind the datagram has no place in it.
+            guard old.trailingBytes > 0 else { return kept }
+            packet.complete(kept, count: old.transportLength)
+            counters.full(.xdpWrite, bytes: old.transportLength)
+            return kept.completed
         case .gone:
             return state.forgotten
         }
@@ -136,10 +145,10 @@ struct Reconcile {
     }
 
     /// A zero in a UDP/IPv4 field is a decision of the program, not damage: neither a seed nor a finished
-    /// checksum is zero.
+    /// checksum is zero. Arithmetic on a seed may come to zero by chance, though, which decides nothing.
     @_noLocks
     private func isUDPWithoutChecksum(_ packet: borrowing Packet, _ headers: Headers) -> Bool {
-        guard headers.transport == .udp, headers.network == .ipv4 else { return false }
+        guard mayClearChecksum, headers.transport == .udp, headers.network == .ipv4 else { return false }
         return unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0
     }
 
@@ -160,6 +169,9 @@ struct Reconcile {
             _ = mend(packet, effect, shadow, final, isMoved: isMoved)
             return state.moved(by: final.l4 &- Int(state.start))
         case .enclosed(let inner):
+            // A quote: the message's checksum covers it as it is.
+            if final.transport == .icmp || final.transport == .icmp6 { return state.forgotten }
+            if isUDPWithoutChecksum(packet, inner) { return state.forgotten }
             if mend(packet, effect, shadow, inner, isMoved: false) { enclose(packet, final, inner) }
             return state.moved(by: inner.l4 &- Int(state.start))
         }
@@ -230,10 +242,21 @@ struct Reconcile {
         guard shadow.isIntact(packet, from: old.l4, now: start, length: old.transportHeaderLength) else {
             return isSameKind ? .outermost(isMoved: true) : .gone
         }
-        // Addresses, protocol and length decide the pseudo-header: intact from the IP header on.
-        let isPseudoHeaderIntact = shadow.isIntact(packet, from: old.l3, now: l3, length: old.l4 &- old.l3)
+        let isPseudoHeaderIntact = isPseudoHeaderIntact(packet, shadow, l3)
         return isPseudoHeaderIntact && effect.tailDelta == 0 && effect.lowestEnd == 0
             ? .unparsed(start: start) : .gone
+    }
+
+    /// Addresses, protocol and lengths decide the pseudo-header. IPv4's time to live, its options and the like do not; of
+    /// IPv6's extension headers each may.
+    @_noLocks
+    private func isPseudoHeaderIntact(_ packet: borrowing Packet, _ shadow: borrowing Shadow, _ l3: Int) -> Bool {
+        let old = shadow.headers
+        guard old.network == .ipv4 else { return shadow.isIntact(packet, from: old.l3, now: l3, length: old.l4 &- old.l3) }
+        return shadow.isIntact(packet, from: old.l3, now: l3, length: 1)
+            && shadow.isIntact(packet, from: old.l3 &+ 2, now: l3 &+ 2, length: 2)
+            && shadow.isIntact(packet, from: old.l3 &+ 9, now: l3 &+ 9, length: 1)
+            && shadow.isIntact(packet, from: old.l3 &+ 12, now: l3 &+ 12, length: 8)
     }
 
     @_noLocks

@@ -18,6 +18,7 @@ extension DPDKSuites {
 
             init(_ vlans: [VLAN] = [.unaware, .unaware, .unaware], takes: TransmitCapabilities = .everything, capacity: Int = 64,
                  portLimit: Int = 8, addresses: Int = 64) {
+                _ = PacketBench.shared      // without EAL there is no clock: a table would forget at once
                 count = vlans.count
                 unsafe queues = .allocate(capacity: count)
                 unsafe members = .allocate(capacity: count)
@@ -220,6 +221,8 @@ extension DPDKSuites {
     }
 
     @Suite struct AddressTableTests {
+        init() { _ = PacketBench.shared }
+
         private func key(_ number: Int) -> AddressTable.Key { .init(address: UInt64(number) &* 0x1_0000_0101 & 0xffff_ffff_fffe, vlan: UInt16(number % 7)) }
 
         @Test func holdsWhatItPromises() {
