@@ -24,7 +24,7 @@ let dpdkCompile = pkgConfig("--cflags", "libdpdk")
 let dpdkLink = pkgConfig("--libs", "libdpdk").flatMap { word in
     word.hasPrefix("-Wl,") ? ["-Xlinker", String(word.dropFirst(4))] : [word]
 }
-let bpfLink = pkgConfig("--libs", "libbpf", "libelf")
+let bpfLink = pkgConfig("--libs", "libbpf", "libelf", "zlib")
 
 /// Builds with bugs planted on purpose (see Dataplane/Planted.swift) live in a folder of their own:
 /// APUS_PLANTED=1 swift build --scratch-path .build-planted

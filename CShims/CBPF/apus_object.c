@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "apus_object.h"
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -6,10 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #ifndef BPF_F_XDP_HAS_FRAGS
 #define BPF_F_XDP_HAS_FRAGS (1U << 5)   // Linux 5.18
+#endif
+#ifndef BPF_F_XDP_DEV_BOUND_ONLY
+#define BPF_F_XDP_DEV_BOUND_ONLY (1U << 6)  // Linux 6.3
 #endif
 _Static_assert(sizeof(struct bpf_insn) == 8, "instructions are handed to Swift as 8 bytes each");
 
@@ -42,21 +47,37 @@ static int capture(enum libbpf_print_level level, const char *format, va_list ar
 static void install_capture(void) { previous = libbpf_set_print(capture); }
 
 // libbpf knows only a few spellings of XDP sections; "xdp/name" is not one of them.
-static void prepare(struct bpf_program *program, const struct apus_program_request *request)
+static void prepare(struct bpf_program *program, const struct apus_program_request *request, unsigned int device)
 {
     static const enum bpf_attach_type places[] = { BPF_XDP, BPF_XDP_DEVMAP, BPF_XDP_CPUMAP };
     bpf_program__set_type(program, BPF_PROG_TYPE_XDP);
     bpf_program__set_expected_attach_type(program, places[request->place]);
     if (request->frags)
         bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
+    if (request->bound) {
+        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_DEV_BOUND_ONLY);
+        bpf_program__set_ifindex(program, device);
+    }
     bpf_program__set_autoload(program, 1);
+}
+
+// libbpf takes foreign BTF by path only.
+static int memory_file(const void *bytes, size_t size)
+{
+    int fd = memfd_create("types", MFD_CLOEXEC);
+    if (fd >= 0 && write(fd, bytes, size) != (ssize_t)size) {
+        close(fd);
+        return -1;
+    }
+    return fd;
 }
 
 static void open_and_load(struct apus_object *o, const void *bytes, size_t size, const char *name,
                           const struct apus_program_request *requests, size_t count,
-                          const struct apus_map_request *maps, size_t map_count)
+                          const struct apus_map_request *maps, size_t map_count,
+                          const struct apus_target *target, const char *types, unsigned int device)
 {
-    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name);
+    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name, .btf_custom_path = types, .kconfig = target->settings);
     o->stage = APUS_STAGE_OPEN;
     o->object = bpf_object__open_mem(bytes, size, &options);
     if (!o->object) {
@@ -73,7 +94,7 @@ static void open_and_load(struct apus_object *o, const void *bytes, size_t size,
             o->error = -ENOENT;
             return;
         }
-        prepare(o->programs[i], &requests[i]);
+        prepare(o->programs[i], &requests[i], device);
     }
     // A map that asks to be pinned by name would be pinned, or a stranger's reused.
     struct bpf_map *m;
@@ -98,7 +119,8 @@ static void open_and_load(struct apus_object *o, const void *bytes, size_t size,
 
 struct apus_object *apus_object_load(const void *bytes, size_t size, const char *object_name,
                                      const struct apus_program_request *programs, size_t count,
-                                     const struct apus_map_request *maps, size_t map_count)
+                                     const struct apus_map_request *maps, size_t map_count,
+                                     const struct apus_target *target)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install_capture);
@@ -113,9 +135,22 @@ struct apus_object *apus_object_load(const void *bytes, size_t size, const char 
         free(o);
         return NULL;
     }
+    char path[32] = "";
+    int types = target->types ? memory_file(target->types, target->types_size) : -1;
+    if (types >= 0)
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", types);
+    struct apus_sandbox sandbox = { .home = -1 };
+    for (size_t i = 0; i < count && sandbox.home < 0 && !o->error; i++)
+        if (programs[i].bound && (o->error = apus_sandbox_enter(&sandbox)))
+            snprintf(o->messages, MESSAGES_BYTES, "no veth to verify a program against that asks its device about packets\n");
     current = o;
-    open_and_load(o, bytes, size, object_name, programs, count, maps, map_count);
+    if (!o->error)
+        open_and_load(o, bytes, size, object_name, programs, count, maps, map_count, target, *path ? path : NULL, sandbox.device);
     current = NULL;
+    if (sandbox.home >= 0)
+        apus_sandbox_leave(&sandbox);
+    if (types >= 0)
+        close(types);
     return o;
 }
 

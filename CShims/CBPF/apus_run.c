@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "apus_run.h"
+#include <errno.h>
 #include <sched.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -134,4 +135,22 @@ long apus_interface_mtu(uint32_t index)
 {
     apus_mtu_hook hook = __atomic_load_n(&mtu_hook, __ATOMIC_ACQUIRE);
     return hook ? hook(index) : -1;
+}
+
+static apus_route_hook route_hook;
+
+void apus_set_route_hook(apus_route_hook hook) { __atomic_store_n(&route_hook, hook, __ATOMIC_RELEASE); }
+
+long apus_route(uint64_t params, uint32_t size, uint32_t flags)
+{
+    apus_route_hook hook = __atomic_load_n(&route_hook, __ATOMIC_ACQUIRE);
+    return hook ? hook((void *)params, size, flags) : -ENODEV;
+}
+
+void apus_set_trace(uint8_t *map, const void *code, size_t size)
+{
+    struct apus_scratch *s = apus_scratch();
+    s->traced = (uint64_t)map;
+    s->traced_code = (uint64_t)code;
+    s->traced_size = size;
 }

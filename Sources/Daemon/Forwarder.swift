@@ -31,6 +31,7 @@ final class Forwarder {
             guard let loader else { preconditionFailure("there is a loader where there are programs") }
             let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
             logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
+            for note in program.notes { logger.notice("xdp \(section.name): \(note)") }
             return program
         }
         let plan = MemoryPlan(bytes: configuration.daemon.memoryBytes,

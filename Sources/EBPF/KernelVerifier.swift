@@ -26,17 +26,41 @@ public enum Verification: String, Sendable, Codable {
         for unsafe (program, name) in unsafe zip(programs, names) {
             guard let name = unsafe name else { continue }
             unsafe requests.append(apus_program_request(name: UnsafePointer(name), frags: LoadedProgram.isFragsAware(section: program.section),
-                                                        place: asPlain ? APUS_PLACE_DEVICE : LoadedProgram.place(section: program.section)))
+                                                        place: asPlain ? APUS_PLACE_DEVICE : LoadedProgram.place(section: program.section),
+                                                        bound: !asPlain && program.asksDevice))
         }
         let used = usedMaps(programs)
         let maps = linked.maps.enumerated().map { apus_map_request(create: used.contains($0.offset), entries: UInt32(clamping: $0.element.sizedEntries)) }
-        let opened = unsafe bytes.withUnsafeBytes { buffer in
-            unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, requests, requests.count, maps, maps.count)
+        let image = try stubbed(bytes, programs, asPlain: asPlain)
+        let kernel = linked.object.kernel
+        let types = kernel.hasOnlyKnownTypes ? UAPITypes.bytes : [], settings = linked.object.externals.settings(for: kernel)
+        let opened = unsafe image.withUnsafeBytes { buffer in
+            unsafe types.withUnsafeBytes { types in
+                unsafe settings.withCString { settings in
+                    var target = unsafe apus_target(types: types.isEmpty ? nil : types.baseAddress, types_size: types.count, settings: settings)
+                    return unsafe apus_object_load(buffer.baseAddress.unsafelyUnwrapped, buffer.count, linked.object.name, requests, requests.count,
+                                                   maps, maps.count, &target)
+                }
+            }
         }
         guard let opened = unsafe opened else { throw linked.error(.refused, at: nil, "not enough memory to verify") }
         let verifier = unsafe KernelVerifier(handle: opened)
-        if let refusal = verifier.refusal(of: linked) { throw refusal }
+        if let refusal = verifier.refusal(of: programs) { throw refusal }
         return verifier
+    }
+
+    /// What the verifier is shown where the kernel lacks a function.
+    private static func stubbed(_ bytes: [UInt8], _ programs: [LinkedProgram], asPlain: Bool) throws(LoadError) -> [UInt8] {
+        // The kernel test-runs nothing that is bound to a device.
+        let stubs = programs.reduce(into: Set<String>()) { all, program in
+            all.formUnion(asPlain ? Set(program.kernelFunctions.values.filter { KernelFunction(rawValue: $0) != nil }) : program.stubs)
+        }
+        if stubs.isEmpty { return bytes }
+        do throws(Malformed) {
+            return try StubbedObject.make(bytes, functions: stubs, by: asPlain ? StubbedObject.refusal : StubbedObject.call)
+        } catch {
+            throw programs[0].error(.malformed, at: nil, error.message)
+        }
     }
 
     /// Maps the programs refer to, and what those start with. The others need not exist: tools give them a size first.
@@ -57,16 +81,29 @@ public enum Verification: String, Sendable, Codable {
 
     deinit { unsafe apus_object_close(handle) }
 
-    private func refusal(of linked: LinkedProgram) -> LoadError? {
+    private func refusal(of programs: [LinkedProgram]) -> LoadError? {
         let error = unsafe apus_object_error(handle)
         if error == 0 { return nil }
-        let log = unsafe KernelVerifier.lastLines(String(cString: apus_object_verifier_log(handle)))
-        let messages = unsafe KernelVerifier.lastLines(String(cString: apus_object_messages(handle)))
-        if error == -1 && log.isEmpty {     // EPERM
+        let whole = unsafe String(cString: apus_object_verifier_log(handle))
+        let messages = unsafe String(cString: apus_object_messages(handle))
+        // libbpf says whose the log is.
+        let linked = programs.first { messages.contains("prog '\($0.program.name)'") } ?? programs[0]
+        if error == -1 && whole.isEmpty {     // EPERM
             return linked.error(.notPermitted, at: nil, "this process may not load BPF programs, so the kernel cannot verify: run with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
         }
-        if !log.isEmpty { return linked.error(.refused, at: nil, "the kernel's verifier refuses it:\n\(log)") }
-        return linked.error(.refused, at: nil, "libbpf cannot load it (error \(-error)):\n\(messages)")
+        if whole.isEmpty { return linked.error(.refused, at: nil, "libbpf cannot load it (error \(-error)):\n\(KernelVerifier.lastLines(messages))") }
+        let at = KernelVerifier.lastInstruction(whole)
+        let absent = at.flatMap { linked.absent[$0] }.map { ": it reaches \($0)\($0.hasPrefix("CO-RE") ? ", of which the running kernel's types know nothing" : "")" } ?? ""
+        return linked.error(.refused, at: at, "the kernel's verifier refuses it\(absent):\n\(KernelVerifier.lastLines(whole))")
+    }
+
+    /// The last instruction a verifier's log walks over, "12: (71) r0 = *(u8 *)(r1 +0)": where it gave up.
+    private static func lastInstruction(_ log: String) -> Int? {
+        for line in log.split(separator: "\n").reversed() {
+            guard let colon = line.firstIndex(of: ":"), line[colon...].hasPrefix(": (") || line[colon...].hasPrefix(": <invalid") else { continue }
+            if let number = Int(line[..<colon]) { return number }
+        }
+        return nil
     }
 
     /// Throws unless libbpf made the same instructions and the same maps of the object.
@@ -84,7 +121,7 @@ public enum Verification: String, Sendable, Codable {
         let view = ByteView(bytes)
         var isSecondHalf = false
         for at in 0..<count {
-            let ours = linked.instructions[at]
+            let ours = linked.verified(at)
             guard var theirs = try? Instruction(view, at: at * 8) else { continue }
             let isMap = !isSecondHalf && theirs.isLoadImmediate64
                 && (theirs.source == PseudoSource.mapFD || theirs.source == PseudoSource.mapValue)
@@ -113,6 +150,13 @@ public enum Verification: String, Sendable, Codable {
                   unsafe theirs.max_entries == ours.maxEntries, unsafe theirs.key_size == ours.keySize else {
                 throw linked.error(.mismatch, at: nil, "libbpf reads map \(index) as \(name), Apus as \(ours)")
             }
+            // The verifier took them for constants.
+            if ours.name == ".kconfig", let contents = ours.contents, unsafe theirs.fd >= 0 {
+                var value = [UInt8](repeating: 0, count: contents.count)
+                guard unsafe apus_map_lookup(theirs.fd, [0, 0, 0, 0] as [UInt8], &value) == 0, value == contents else {
+                    throw linked.error(.mismatch, at: nil, "libbpf finds other settings of the kernel: \(value), Apus \(contents)")
+                }
+            }
             descriptors.append(unsafe theirs.fd)
         }
         return descriptors
@@ -122,5 +166,18 @@ public enum Verification: String, Sendable, Codable {
     private static func lastLines(_ text: String) -> String {
         let lines = text.split(separator: "\n").filter { !$0.hasPrefix("processed ") }
         return lines.suffix(8).map { "    \($0)" }.joined(separator: "\n")
+    }
+}
+
+extension LinkedProgram {
+    /// What the verifier is shown in an instruction's place.
+    fileprivate func verified(_ at: Int) -> Instruction {
+        guard instructions[at].isKernelFunctionCall, let name = kernelFunctions[at], stubs.contains(name) else { return instructions[at] }
+        return StubbedObject.call
+    }
+
+    /// It calls functions of the kernel that only a program for one device may call.
+    fileprivate var asksDevice: Bool {
+        kernelFunctions.contains { instructions[$0.key].isKernelFunctionCall && instructions[$0.key].immediate != 0 && KernelFunction(rawValue: $0.value) != nil }
     }
 }

@@ -39,7 +39,11 @@ internal import CBPF
     /// Valid as long as this program lives: that is what the caller vouches for.
     @unsafe public var interpreter: Interpreter { unsafe Interpreter(image: UnsafePointer(body.image)) }
 
-    public func map(named name: String) -> BPFMap? { maps.first { $0.name == name } }
+    /// One of ``maps``, or of a program that this one goes on in.
+    public func map(named name: String) -> BPFMap? { allMaps.first { $0.name == name } }
+
+    /// Of this program and of those its program arrays start with.
+    var allMaps: [BPFMap] { self.set.maps.sorted { $0.key < $1.key }.map(\.value) }
 
     /// The map whose address a `RedirectTarget` has.
     public func map(at address: UInt64) -> BPFMap? {
@@ -48,6 +52,11 @@ internal import CBPF
 
     /// Memory of all maps, fixed from the start.
     public var memoryBytes: Int { maps.reduce(0) { $0 + $1.memoryBytes } }
+
+    /// What the operator is to be told though nothing is wrong: a line each.
+    public var notes: [String] {
+        linked.stubs.sorted().map { "\(name): the running kernel has no function \($0): its verifier was shown a stub of the same effect" }
+    }
 
     /// Where an instruction comes from, if the object says.
     public func source(of instruction: Int) -> SourceLine? { linked.source(instruction) }
@@ -61,14 +70,32 @@ internal import CBPF
         }
     }
 
-    static func isFragsAware(section: String) -> Bool { section == "xdp.frags" || section.hasPrefix("xdp.frags/") }
+    static func isFragsAware(section: String) -> Bool {
+        let section = section.drop { $0 == "?" }
+        return section == "xdp.frags" || section.hasPrefix("xdp.frags/")
+    }
 
     /// By the name of its section, as libbpf has it.
     static func place(section: String) -> apus_place {
-        switch section {
+        switch section.drop(while: { $0 == "?" }) {
         case "xdp/devmap", "xdp.frags/devmap", "xdp_devmap": APUS_PLACE_DEVICE_MAP
         case "xdp/cpumap", "xdp.frags/cpumap", "xdp_cpumap": APUS_PLACE_CPU_MAP
         default: APUS_PLACE_DEVICE
+        }
+    }
+
+    /// Tests: where its code lies, every instruction of which is marked to be traced.
+    func tracedCode() -> UnsafeRawPointer {
+        body.traceAll(instructions)
+        return unsafe body.codeAddress
+    }
+
+    /// Instructions the interpreter executes, second halves of 64-bit loads left out.
+    var executable: [Bool] {
+        var isSecondHalf = false
+        return linked.instructions.map { instruction in
+            defer { isSecondHalf = !isSecondHalf && instruction.isLoadImmediate64 }
+            return !isSecondHalf
         }
     }
 

@@ -5,13 +5,19 @@ public enum ProgramLoader {
     /// - Parameter program: which one, where the object has several.
     /// - Parameter entries: sizes for maps, by name, instead of the object's.
     public static func load(object path: String, program name: String?, verify: Verification, entries: [String: Int] = [:]) throws(LoadError) -> LoadedProgram {
-        let programs = try prepare(object: path, program: name, verify: verify, entries: entries)
+        try load(object: path, program: name, verify: verify, entries: entries, kernel: .running)
+    }
+
+    /// - Parameter kernel: another than the running one, for tests.
+    static func load(object path: String, program name: String?, verify: Verification, entries: [String: Int] = [:], kernel: TargetKernel) throws(LoadError) -> LoadedProgram {
+        let programs = try prepare(object: path, program: name, verify: verify, entries: entries, kernel: kernel)
         return try ProgramSet(programs[0].object, isSandboxed: verify == .sandbox).load(programs)
     }
 
     /// Everything up to running: the program asked for, then those its maps start with.
-    static func prepare(object path: String, program name: String?, verify: Verification, entries: [String: Int]) throws(LoadError) -> [LinkedProgram] {
-        let (linked, bytes) = try link(object: path, program: name, entries: entries)
+    static func prepare(object path: String, program name: String?, verify: Verification, entries: [String: Int],
+                        kernel: TargetKernel = .running) throws(LoadError) -> [LinkedProgram] {
+        let (linked, bytes) = try link(object: path, program: name, entries: entries, kernel: kernel)
         let needed = try programs(neededBy: linked)
         // What the engine cannot run it says itself, before the kernel is asked.
         for linked in needed { _ = try Decoder.decode(linked) }
@@ -35,9 +41,10 @@ public enum ProgramLoader {
 
     /// The unverified program, and the bytes it was read from: the file is read once, so that what is verified is
     /// what was linked.
-    static func link(object path: String, program name: String?, entries: [String: Int] = [:], toRun: Bool = true) throws(LoadError) -> (LinkedProgram, [UInt8]) {
+    static func link(object path: String, program name: String?, entries: [String: Int] = [:], toRun: Bool = true,
+                     kernel: TargetKernel = .running) throws(LoadError) -> (LinkedProgram, [UInt8]) {
         let bytes = try read(path)
-        var object = try ObjectFile(name: path, bytes: bytes)
+        var object = try ObjectFile(name: path, bytes: bytes, for: kernel)
         try object.resize(entries)
         return (try Linker.link(try select(name, of: object), of: object, toRun: toRun), bytes)
     }

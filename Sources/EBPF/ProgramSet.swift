@@ -29,6 +29,13 @@ internal import Synchronization
         found.withLock { $0 = analysis }
     }
 
+    /// Tests: marks every instruction, so that a trace sees it run. Verification and analysis are over.
+    func traceAll(_ count: Int) {
+        for slot in 0..<count { unsafe code[slot].marks |= Marks.traced.rawValue }
+    }
+
+    var codeAddress: UnsafeRawPointer { unsafe UnsafeRawPointer(code) }
+
     func finish(_ count: Int, maps: UnsafePointer<UnsafeMutablePointer<MapStorage>>, mapCount: Int, isSandboxed: Bool) {
         unsafe image.initialize(to: ProgramImage(code: UnsafePointer(code), codeCount: count, maps: maps, mapCount: mapCount, isSandboxed: isSandboxed))
     }

@@ -81,13 +81,13 @@ import Testing
 
     static let unsupported: [Unsupported] = [
         Unsupported(description: "helper", source: """
-            SEC("xdp") int program(struct xdp_md *ctx) { struct bpf_fib_lookup line = {};
+            SEC("xdp") int program(struct xdp_md *ctx) { struct bpf_sock_tuple tuple = {};
             {
                 if (ctx->rx_queue_index == 3)
-                    return bpf_fib_lookup(ctx, &line, sizeof(line), 0);
+                    return bpf_sk_lookup_tcp(ctx, &tuple, 12, 0, 0) != 0;
                 return 0;
             }}
-            """, message: "helper bpf_fib_lookup is not supported yet", line: 4),
+            """, message: "helper bpf_sk_lookup_tcp is not supported yet", line: 4),
         Unsupported(description: "map type", source: """
             struct { __uint(type, BPF_MAP_TYPE_SOCKMAP); __uint(key_size, 4); __uint(value_size, 4); __uint(max_entries, 2); } routes SEC(".maps");
             SEC("xdp") int program(struct xdp_md *ctx)
@@ -96,29 +96,68 @@ import Testing
                 return bpf_map_lookup_elem(&routes, &key) ? 1 : 2;
             }
             """, message: "map routes: maps of type sockmap are not supported", line: 5),
-        Unsupported(description: "CO-RE", source: """
-            struct task_struct { int pid; } __attribute__((preserve_access_index));
+        Unsupported(description: "kfunc", source: """
+            extern int bpf_xdp_no_such_function(const struct xdp_md *ctx, __u32 *hash) __ksym;
             SEC("xdp") int program(struct xdp_md *ctx)
             {
-                struct task_struct *t = (void *)(long)ctx->rx_queue_index;
-                return __builtin_preserve_field_info(t->pid, 0);
+                __u32 hash;
+                return bpf_xdp_no_such_function(ctx, &hash);
             }
-            """, message: "CO-RE relocation (kind 0) of type task_struct is not supported yet", line: 5),
-        Unsupported(description: "kfunc", source: """
+            """, message: "kernel function bpf_xdp_no_such_function: the running kernel has no function of this name", line: 5),
+        Unsupported(description: "kfunc with other arguments", source: """
             extern int bpf_xdp_metadata_rx_hash(const struct xdp_md *ctx, __u32 *hash) __ksym;
             SEC("xdp") int program(struct xdp_md *ctx)
             {
                 __u32 hash;
                 return bpf_xdp_metadata_rx_hash(ctx, &hash);
             }
-            """, message: "kernel function bpf_xdp_metadata_rx_hash is not supported yet", line: 5),
-        Unsupported(description: "kconfig", source: """
-            extern int CONFIG_HZ __kconfig __weak;
+            """, message: "kernel function bpf_xdp_metadata_rx_hash: the object declares it with other arguments than the running kernel", line: 5),
+        Unsupported(description: "kfunc Apus has not", source: """
+            extern void bpf_rcu_read_lock(void) __ksym;
+            extern void bpf_rcu_read_unlock(void) __ksym;
+            SEC("xdp") int program(struct xdp_md *ctx)
+            {
+                bpf_rcu_read_lock();
+                bpf_rcu_read_unlock();
+                return 0;
+            }
+            """, message: "kernel function bpf_rcu_read_lock is not supported yet", line: 5),
+        Unsupported(description: "kernel variable", source: """
+            struct rq;
+            extern const struct rq runqueues __ksym;
+            SEC("xdp") int program(struct xdp_md *ctx)
+            {
+                return (long)&runqueues == 3;
+            }
+            """, message: "refers to the kernel's variable runqueues", line: 5),
+        Unsupported(description: "symbol", source: """
+            extern const void no_such_symbol_anywhere __ksym;
+            SEC("xdp") int program(struct xdp_md *ctx)
+            {
+                return (long)&no_such_symbol_anywhere == 3;
+            }
+            """, message: "the running kernel has no symbol no_such_symbol_anywhere", line: 4),
+        Unsupported(description: "setting", source: """
+            extern int CONFIG_NO_SUCH_SETTING __kconfig;
+            SEC("xdp") int program(struct xdp_md *ctx)
+            {
+                return CONFIG_NO_SUCH_SETTING;
+            }
+            """, message: "setting CONFIG_NO_SUCH_SETTING: the running kernel's configuration does not set it, and it is not weak", line: 4),
+        Unsupported(description: "setting of the wrong type", source: """
+            extern _Bool CONFIG_HZ __kconfig;
             SEC("xdp") int program(struct xdp_md *ctx)
             {
                 return CONFIG_HZ;
             }
-            """, message: "external variable CONFIG_HZ (.kconfig or ksym) is not supported yet", line: 4),
+            """, message: "which does not fit the variable's type", line: 4),
+        Unsupported(description: "setting of an unknown name", source: """
+            extern int LINUX_HAS_WINGS __kconfig;
+            SEC("xdp") int program(struct xdp_md *ctx)
+            {
+                return LINUX_HAS_WINGS;
+            }
+            """, message: "setting LINUX_HAS_WINGS: there is no setting of this name", line: 4),
     ]
 
     @Test(arguments: unsupported) func unsupportedIsNamed(_ test: Unsupported) throws {
@@ -140,7 +179,9 @@ import Testing
             """)
         let error = try #require(refusal(path))
         #expect(error.kind == .refused)
-        #expect(error.description.hasPrefix("\(path): program program: the kernel's verifier refuses it:\n"))
+        #expect(error.description.hasPrefix("\(path): program program, instruction 1 ("), "\(error)")
+        #expect(error.source?.file.hasSuffix("test.bpf.c") == true && error.source?.line == 4)
+        #expect(error.message.hasPrefix("the kernel's verifier refuses it:\n"))
         #expect(error.message.hasSuffix("R1 offset is outside of the packet"))
         #expect(error.message.split(separator: "\n").count <= 9)
     }

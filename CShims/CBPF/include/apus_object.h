@@ -28,6 +28,14 @@ struct apus_program_request {
     const char *_Nonnull name;
     _Bool frags;
     enum apus_place place;
+    _Bool bound;                // asks the receiving device about packets: verified for a throw-away veth
+};
+
+// What to tell libbpf of the kernel instead of letting it look: raw BTF, and lines as of a kernel's configuration.
+struct apus_target {
+    const void *_Nullable types;
+    size_t types_size;
+    const char *_Nullable settings;
 };
 
 // What to do with a map of the object, by its place: create it or not, and with how many entries (0: as declared).
@@ -42,7 +50,8 @@ int apus_fork(void);    // Swift hides fork(); only for a process of one thread
 // read from the handle; close it in every case.
 apus_object *_Nullable apus_object_load(const void *_Nonnull bytes, size_t size, const char *_Nonnull object_name,
                                         const struct apus_program_request *_Nonnull programs, size_t count,
-                                        const struct apus_map_request *_Nonnull maps, size_t map_count);
+                                        const struct apus_map_request *_Nonnull maps, size_t map_count,
+                                        const struct apus_target *_Nonnull target);
 void apus_object_close(apus_object *_Nonnull object);
 
 enum apus_stage apus_object_stage(const apus_object *_Nonnull object);
@@ -71,5 +80,19 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
 int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);
 void apus_close(int fd);
+
+// A network namespace with nothing but a veth pair in it, of the calling thread until it is left.
+struct apus_sandbox {
+    int home;               // descriptor of the namespace to go back to
+    unsigned int device;    // index of one end
+};
+int apus_sandbox_enter(struct apus_sandbox *_Nonnull sandbox);      // 0 or -errno
+void apus_sandbox_leave(struct apus_sandbox *_Nonnull sandbox);
+
+// Keeps the calling thread on one CPU; a negative number lets it go. For tests, which Swift denies sched_setaffinity.
+int apus_pin(int cpu);
+
+// All of a file, unpacked where it is gzip's. NULL if it cannot be read; otherwise the caller frees it.
+char *_Nullable apus_read_packed(const char *_Nonnull path, size_t *_Nonnull size);
 // Takes the records out of a kernel ring buffer: each as its length in 4 bytes, then its bytes. Bytes used or -errno.
 long apus_kernel_records(int fd, void *_Nonnull to, size_t room);

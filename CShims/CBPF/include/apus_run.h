@@ -18,6 +18,9 @@ struct apus_scratch {
     uint64_t context[8];        // never read: only its address counts, it stands for struct xdp_md
     uint64_t saved[APUS_FRAMES_MAX][8];
     uint8_t frames[APUS_FRAMES_MAX][APUS_FRAME_BYTES] __attribute__((aligned(64)));
+    uint64_t traced;            // tests: a byte map of the instructions that ran, from `traced_code` on; 0: no trace
+    uint64_t traced_code;
+    uint64_t traced_size;
 };
 _Static_assert(offsetof(struct apus_scratch, frames) % 64 == 0, "frames are cleared in whole cache lines");
 
@@ -26,6 +29,17 @@ APUS_INLINE uint64_t *_Nonnull apus_scratch_registers(struct apus_scratch *_Nonn
 APUS_INLINE uint64_t *_Nonnull apus_scratch_saved(struct apus_scratch *_Nonnull s) { return s->saved[0]; }
 APUS_INLINE uint64_t apus_scratch_context(struct apus_scratch *_Nonnull s) { return (uint64_t)s->context; }
 APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { return (uint64_t)s->frames[0]; }
+
+// Tests only: which instructions run. `step` is the size of one.
+APUS_INLINE _Bool apus_is_traced(const struct apus_scratch *_Nonnull s) { return s->traced != 0; }
+APUS_INLINE void apus_trace(const void *_Nonnull code, size_t step)
+{
+    struct apus_scratch *s = apus_scratch();
+    uint64_t at = ((uint64_t)code - s->traced_code) / step;
+    if (at < s->traced_size)
+        ((uint8_t *)s->traced)[at] = 1;
+}
+void apus_set_trace(uint8_t *_Nullable map, const void *_Nullable code, size_t size);
 
 enum apus_clock { APUS_CLOCK_MONOTONIC, APUS_CLOCK_BOOT, APUS_CLOCK_COARSE, APUS_CLOCK_TAI };
 uint64_t apus_ktime_ns(enum apus_clock clock) APUS_HOT;
@@ -119,6 +133,12 @@ uint32_t apus_cookie_hash(uint64_t addresses, size_t size, uint64_t tcp, uint32_
 typedef long (*apus_mtu_hook)(uint32_t index);
 void apus_set_mtu_hook(apus_mtu_hook _Nullable hook);
 long apus_interface_mtu(uint32_t index) APUS_HOT;
+
+// bpf_fib_lookup: routes, neighbours and devices are the host's to know. What the kernel's helper returns: 0 and the
+// answers in `params` (struct bpf_fib_lookup), one of BPF_FIB_LKUP_RET_*, or -errno. -ENODEV where nobody knows.
+typedef long (*apus_route_hook)(void *_Nonnull params, uint32_t size, uint32_t flags);
+void apus_set_route_hook(apus_route_hook _Nullable hook);
+long apus_route(uint64_t params, uint32_t size, uint32_t flags) APUS_HOT;
 
 // What programs print: one ring for the process, lines cut at 511 bytes. Returns how many bytes were copied and
 // how many lines were lost since the last read.

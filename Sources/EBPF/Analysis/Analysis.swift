@@ -95,6 +95,9 @@ struct Marks: OptionSet, Sendable {
     static var completeOpaque: Marks { Marks(rawValue: 4) }
     static var completeOpaqueIfField: Marks { Marks(rawValue: 8) }
 
+    /// Tell a test that the instruction runs; no analysis sets it.
+    static var traced: Marks { Marks(rawValue: 128) }
+
     static var knownBits: UInt8 { @_noLocks get { 3 } }
     static var opaqueBits: UInt8 { @_noLocks get { 12 } }
     /// Bits of the unconditional ones.

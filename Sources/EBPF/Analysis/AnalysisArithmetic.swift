@@ -57,6 +57,8 @@ extension AnalysisEngine {
         case PseudoSource.mapFD, PseudoSource.mapValue:
             value = .pointer(i.source == PseudoSource.mapFD ? .map : .mapValue, at: i.source == PseudoSource.mapFD ? 0 : Int64(high))
             value.maps = 1 << UInt64(min(max(Int(i.immediate), 0), AbstractValue.lastMap))
+        // As the decoder has it: a number that is not 0.
+        case PseudoSource.kernelObject: value = .constant(UInt64(UInt32(bitPattern: i.immediate)))
         default:
             giveUp("the address of a function (a callback)")
             return false

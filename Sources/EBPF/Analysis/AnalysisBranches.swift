@@ -63,10 +63,9 @@ extension AnalysisEngine {
                 call(at + 1 + Int(i.immediate), at, state)
                 return false
             }
-            guard i.isHelperCall else {
-                giveUp("a kernel function")
-                return false
-            }
+            // The kernel has not what it asks for: a run ends here.
+            if code.linked.absent[at] != nil || i.isHelperCall && i.immediate == CoreResolver.poison { return false }
+            guard i.isHelperCall else { return kernelFunction(at, &state) }
             return helper(i.immediate, at, &state)
         case 0x9:
             leave(at, state)

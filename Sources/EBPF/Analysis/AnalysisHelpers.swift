@@ -21,6 +21,16 @@ extension AnalysisEngine {
         return limit == nil
     }
 
+    /// Those there are write nothing and answer with an error, whatever they are given.
+    func kernelFunction(_ at: Int, _ state: inout AbstractState) -> Bool {
+        guard let name = code.linked.kernelFunctions[at], KernelFunction(rawValue: name) != nil else {
+            giveUp("a kernel function")
+            return false
+        }
+        returned(.pureNumber, &state)
+        return true
+    }
+
     private func returned(_ result: Result, _ state: inout AbstractState, maps: UInt64 = 0, labels: UInt64 = 0) {
         var value: AbstractValue
         switch result {

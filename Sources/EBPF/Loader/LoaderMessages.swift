@@ -25,6 +25,9 @@ struct PlainProgram: Codable {
     let files: [String]
     /// For each instruction, its file's place in `files` and the line; -1 where the object does not say.
     let lines: [Int32]
+    let kernelFunctions: [Int: String]
+    let absent: [Int: String]
+    let stubs: Set<String>
 
     init(_ linked: LinkedProgram) {
         object = linked.object.name
@@ -32,6 +35,9 @@ struct PlainProgram: Codable {
         section = linked.section
         instructions = Data(linked.instructions.flatMap(\.encoded))
         maps = linked.maps
+        kernelFunctions = linked.kernelFunctions
+        absent = linked.absent
+        stubs = linked.stubs
         var files: [String] = [], places: [String: Int32] = [:], lines: [Int32] = []
         for index in linked.instructions.indices {
             guard let source = linked.source(index) else {
@@ -60,7 +66,8 @@ struct PlainProgram: Codable {
         let sources: [SourceLine?] = stride(from: 0, to: lines.count - 1, by: 2).map { at in
             files.indices.contains(Int(lines[at])) ? SourceLine(file: files[Int(lines[at])], line: Int(lines[at + 1])) : nil
         }
-        return LinkedProgram(object: object, name: name, section: section, instructions: code, maps: maps, sources: sources)
+        return LinkedProgram(object: object, name: name, section: section, instructions: code, maps: maps, sources: sources,
+                             kernelFunctions: kernelFunctions, absent: absent, stubs: stubs)
     }
 }
 

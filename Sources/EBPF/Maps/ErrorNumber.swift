@@ -14,6 +14,7 @@ enum ErrorNumber {
     static var range: Int64 { @_noLocks @inline(__always) get { 34 } }
     static var overflow: Int64 { @_noLocks @inline(__always) get { 75 } }
     static var notSupported: Int64 { @_noLocks @inline(__always) get { 95 } }
+    static var addressFamily: Int64 { @_noLocks @inline(__always) get { 97 } }
     /// The kernel's own ENOTSUPP, which is in no header for programs.
     static var notSupportedInternally: Int64 { @_noLocks @inline(__always) get { 524 } }
 }

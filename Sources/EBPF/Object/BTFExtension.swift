@@ -5,14 +5,15 @@ struct BTFExtension {
         let source: SourceLine
     }
 
-    struct CoreRelocation {
-        let instruction: Int    // within its section
-        let typeName: String
+    struct CoreRecord {
+        let type: UInt32
+        /// Which member of which member: "0:1:2".
+        let access: String
         let kind: UInt32        // enum bpf_core_relo_kind
     }
 
     private(set) var lines: [String: [LineRecord]] = [:]            // by section name, ascending
-    private(set) var relocations: [String: [CoreRelocation]] = [:]
+    private(set) var relocations: [String: [Int: [CoreRecord]]] = [:]  // by section name and instruction
 
     init() {}
 
@@ -29,8 +30,9 @@ struct BTFExtension {
         guard header >= 32 else { return }
         let core = try body.part(UInt64(try data.u32(24)), UInt64(try data.u32(28)), ".BTF.ext: CO-RE relocations")
         try BTFExtension.eachRecord(core, size: 16, types) { (section, record) throws(Malformed) in
-            relocations[section, default: []].append(CoreRelocation(
-                instruction: Int(try record.u32(0) / 8), typeName: try types.type(try record.u32(4)).name, kind: try record.u32(12)))
+            let instruction = Int(try record.u32(0) / 8)
+            relocations[section, default: [:]][instruction, default: []].append(
+                CoreRecord(type: try record.u32(4), access: try types.string(try record.u32(8)), kind: try record.u32(12)))
         }
     }
 

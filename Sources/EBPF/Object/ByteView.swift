@@ -44,6 +44,13 @@ struct ByteView {
         return String(decoding: storage[(start + Int(offset))..<(start + end)], as: UTF8.self)
     }
 
+    /// Whether these bytes stand at `offset`.
+    func has(_ bytes: [UInt8], at offset: Int) -> Bool {
+        guard offset >= 0, offset <= count, bytes.count <= count - offset else { return false }
+        for i in 0..<bytes.count where storage[start &+ offset &+ i] != bytes[i] { return false }
+        return true
+    }
+
     var bytes: [UInt8] { Array(storage[start..<(start + count)]) }
 
     private func little(_ offset: Int, _ size: Int) throws(Malformed) -> UInt64 {

@@ -23,6 +23,10 @@ struct ELFFile {
         let size: UInt64
 
         static let object: UInt8 = 1, function: UInt8 = 2, section: UInt8 = 3
+        static let global: UInt8 = 1, weak: UInt8 = 2
+
+        /// Declared here, defined by the kernel.
+        var isExternal: Bool { section == 0 && type == 0 && (binding == Symbol.global || binding == Symbol.weak) && !name.isEmpty }
     }
 
     struct Relocation {

@@ -30,6 +30,7 @@ struct Instruction: Equatable {
     var isCall: Bool { opcode == 0x85 }
     var isLocalCall: Bool { isCall && source == PseudoSource.call }
     var isHelperCall: Bool { isCall && source == 0 }
+    var isKernelFunctionCall: Bool { isCall && source == PseudoSource.kernelFunction }
 
     /// The 8 bytes, for the kernel.
     var encoded: [UInt8] {
@@ -41,6 +42,6 @@ struct Instruction: Equatable {
 
 /// What the source register field means in a 64-bit immediate load and in a call (RFC 9669 sections 4.3 and 5.4).
 enum PseudoSource {
-    static let mapFD: UInt8 = 1, mapValue: UInt8 = 2, function: UInt8 = 4
+    static let mapFD: UInt8 = 1, mapValue: UInt8 = 2, kernelObject: UInt8 = 3, function: UInt8 = 4
     static let call: UInt8 = 1, kernelFunction: UInt8 = 2
 }

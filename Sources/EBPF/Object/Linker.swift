@@ -3,10 +3,16 @@
 struct LinkedProgram {
     let object: ObjectFile
     let program: ObjectFile.Function
-    fileprivate(set) var instructions: [Instruction]
+    var instructions: [Instruction]
     /// Where each instruction comes from: for messages.
     fileprivate(set) var origins: [(function: ObjectFile.Function, instruction: Int)]
     let maps: [MapDefinition]
+    /// Calls of kernel functions, and loads of their addresses: which.
+    var kernelFunctions: [Int: String] = [:]
+    /// Instructions that the kernel must not reach, because it has not what they ask for: what that is.
+    var absent: [Int: String] = [:]
+    /// Kernel functions that the engine has and the kernel has not: only its verifier needs something in their place.
+    var stubs: Set<String> = []
 
     fileprivate init(_ program: ObjectFile.Function, of object: ObjectFile) {
         self.object = object
@@ -26,7 +32,8 @@ struct LinkedProgram {
     }
 
     /// From another process, without the object: only its name.
-    init(object: String, name: String, section: String, instructions: [Instruction], maps: [MapDefinition], sources: [SourceLine?]) {
+    init(object: String, name: String, section: String, instructions: [Instruction], maps: [MapDefinition], sources: [SourceLine?],
+         kernelFunctions: [Int: String], absent: [Int: String], stubs: Set<String>) {
         self.object = ObjectFile(named: object)
         program = ObjectFile.Function(name: name, section: 0, start: 0, instructions: instructions)
         self.instructions = instructions
@@ -34,6 +41,9 @@ struct LinkedProgram {
         self.maps = maps
         knownSection = section
         self.sources = sources
+        self.kernelFunctions = kernelFunctions
+        self.absent = absent
+        self.stubs = stubs
     }
 
     private var knownSection: String?
@@ -58,9 +68,10 @@ struct LinkedProgram {
 /// Lays a program and the subprograms it reaches out in one array and resolves what refers to maps, data and
 /// subprograms: in the order of libbpf, which puts a subprogram behind everything so far when its first call is met.
 struct Linker {
-    private let object: ObjectFile
-    private var linked: LinkedProgram
+    let object: ObjectFile
+    var linked: LinkedProgram
     private let isToRun: Bool
+    private var core: CoreResolver?
     private var placed: [Int: Int] = [:]    // start of a function in linked, by index in object.functions
 
     /// The kernel stops at a million; an object that would need more is no program.
@@ -92,13 +103,11 @@ struct Linker {
         placed[key] = start
         linked.instructions += function.instructions
         linked.origins += function.instructions.indices.map { (function, $0) }
+        try relocateByTypes(function, start)
         var index = 0
         while index < function.instructions.count {
             let at = start + index
-            if let core = object.coreRelocation(function, index) {
-                throw linked.error(.unsupported, at: at, "CO-RE relocation (kind \(core.kind)) of type \(core.typeName) is not supported yet")
-            }
-            let instruction = function.instructions[index]
+            let instruction = linked.instructions[at]
             if instruction.isLoadImmediate64 {
                 guard index + 1 < function.instructions.count else { throw linked.error(.malformed, at: at, "64-bit load is cut off") }
                 try relocateLoad(function, index, at, depth)
@@ -111,25 +120,40 @@ struct Linker {
         return start
     }
 
-    private mutating func relocateCall(_ function: ObjectFile.Function, _ index: Int, _ at: Int, _ depth: Int) throws(LoadError) {
-        let instruction = function.instructions[index]
-        let relocation = object.relocation(section: function.section, instruction: function.start + index)
-        if instruction.source == PseudoSource.kernelFunction {
-            let name = relocation.map { object.symbols[$0.symbol].name } ?? "without a name"
-            throw linked.error(.unsupported, at: at, "kernel function \(name) is not supported yet")
+    /// CO-RE: before anything else, as libbpf does.
+    private mutating func relocateByTypes(_ function: ObjectFile.Function, _ start: Int) throws(LoadError) {
+        let relocations = object.coreRelocations(function)
+        guard !relocations.isEmpty, let types = object.types else { return }
+        for index in function.instructions.indices {
+            for record in relocations[function.start + index] ?? [] {
+                do throws(Malformed) {
+                    if core == nil { core = CoreResolver(local: types, target: try object.kernel.types()) }
+                    guard let resolver = core else { return }
+                    let answer = try resolver.answer(record)
+                    try CoreResolver.patch(&linked.instructions, at: start + index, answer)
+                    if linked.instructions[start + index].immediate == CoreResolver.poison { linked.absent[start + index] = resolver.description(record) }
+                } catch {
+                    throw linked.error(.malformed, at: start + index, error.message)
+                }
+            }
         }
+    }
+
+    private mutating func relocateCall(_ function: ObjectFile.Function, _ index: Int, _ at: Int, _ depth: Int) throws(LoadError) {
+        let instruction = linked.instructions[at]
+        let relocation = object.relocation(section: function.section, instruction: function.start + index)
         var section = function.section
         var target = function.start + index + 1 + Int(instruction.immediate)
         if let relocation {
             let symbol = object.symbols[relocation.symbol]
-            if symbol.section == 0 {
-                throw linked.error(.unsupported, at: at, "kernel function \(symbol.name) is not supported yet")
-            }
+            if symbol.section == 0 { return try callKernel(symbol.name, at) }
             guard instruction.isLocalCall, relocation.type == 10, symbol.value / 8 <= UInt64(Int32.max) else {
                 throw linked.error(.malformed, at: at, "relocation of type \(relocation.type) does not fit a call")
             }
             section = symbol.section
             target = Int(symbol.value / 8) + 1 + Int(instruction.immediate)
+        } else if instruction.isKernelFunctionCall {
+            throw linked.error(.malformed, at: at, "calls a kernel function without a name")
         } else if !instruction.isLocalCall {
             return  // a helper: the decoder knows which ones there are
         }
@@ -151,9 +175,7 @@ struct Linker {
         guard relocation.type == 1 else {
             throw linked.error(.unsupported, at: at, "relocation of type \(relocation.type) against \(symbol.name) is not supported")
         }
-        if symbol.section == 0 {
-            throw linked.error(.unsupported, at: at, "external variable \(symbol.name) (.kconfig or ksym) is not supported yet")
-        }
+        if symbol.section == 0 { return try loadExternal(symbol.name, at) }
         if symbol.section < object.sections.count, object.sections[symbol.section].isExecutable {
             let offset = Int64(clamping: symbol.value) + Int64(function.instructions[index].immediate)
             guard offset >= 0, offset % 8 == 0, let callee = object.function(section: symbol.section, start: Int(offset / 8)) else {

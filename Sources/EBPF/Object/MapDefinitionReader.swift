@@ -9,13 +9,16 @@ struct MapDefinitionReader {
         let offset: UInt64
     }
 
+    /// Of the settings' map, which comes from no section of the file.
+    static let noSection = -1
+
     static func read(_ file: ELFFile, _ types: BTF?) throws(Malformed) -> [Placed] {
         try legacy(file) + declared(file, types) + dataSections(file)
     }
 
     private static func declared(_ file: ELFFile, _ types: BTF?) throws(Malformed) -> [Placed] {
         guard let index = file.sections.firstIndex(where: { $0.name == ".maps" }) else { return [] }
-        guard let types, let section = types.dataSection(named: ".maps") else {
+        guard let types, let section = try types.dataSection(named: ".maps") else {
             throw Malformed("has maps but no type information for them: compile with -g")
         }
         var placed: [Placed] = []

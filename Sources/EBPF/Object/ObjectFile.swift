@@ -15,11 +15,14 @@ struct ObjectFile {
     let functions: [Function]
     private(set) var maps: [MapDefinitionReader.Placed]
     let debug: BTFExtension
+    let types: BTF?
+    let externals: Externals
+    let kernel: TargetKernel
     private let relocations: [Int: [Int: ELFFile.Relocation]]   // section, instruction
 
-    init(name: String, bytes: [UInt8]) throws(LoadError) {
+    init(name: String, bytes: [UInt8], for kernel: TargetKernel = .running) throws(LoadError) {
         do {
-            try self.init(name: name, parsing: bytes)
+            try self.init(name: name, parsing: bytes, kernel)
         } catch {
             throw LoadError(.malformed, object: name, error.message)
         }
@@ -33,10 +36,13 @@ struct ObjectFile {
         functions = []
         maps = []
         debug = BTFExtension()
+        types = nil
+        externals = Externals()
+        kernel = .running
         relocations = [:]
     }
 
-    private init(name: String, parsing bytes: [UInt8]) throws(Malformed) {
+    private init(name: String, parsing bytes: [UInt8], _ kernel: TargetKernel) throws(Malformed) {
         let file = try ELFFile(bytes)
         self.name = name
         sections = file.sections
@@ -48,7 +54,11 @@ struct ObjectFile {
         } else {
             debug = BTFExtension()
         }
+        self.types = types
+        self.kernel = kernel
+        externals = try types.map { types throws(Malformed) in try Externals(file, types, kernel) } ?? Externals()
         maps = try MapDefinitionReader.read(file, types)
+        if let settings = externals.map { maps.append(MapDefinitionReader.Placed(definition: settings, section: MapDefinitionReader.noSection, offset: 0)) }
         functions = try ObjectFile.readFunctions(file)
         var relocations: [Int: [Int: ELFFile.Relocation]] = [:]
         for (index, section) in file.sections.enumerated() where section.isExecutable {
@@ -76,8 +86,9 @@ struct ObjectFile {
     /// Whether its maps are declared the way libbpf stopped to read with version 1.0.
     var hasLegacyMaps: Bool { sections.contains { $0.name == "maps" || $0.name.hasPrefix("maps/") } }
 
-    /// XDP entry programs: functions of a section whose name starts with `xdp`.
-    var programs: [Function] { functions.filter { sections[$0.section].name.hasPrefix("xdp") } }
+    /// XDP entry programs: functions of a section whose name starts with `xdp`, or with `?xdp` if only tools that ask for
+    /// them by name are to load them.
+    var programs: [Function] { functions.filter { sections[$0.section].name.hasPrefix("xdp") || sections[$0.section].name.hasPrefix("?xdp") } }
 
     func relocation(section: Int, instruction: Int) -> ELFFile.Relocation? { relocations[section]?[instruction] }
 
@@ -89,9 +100,9 @@ struct ObjectFile {
         debug.source(section: sections[function.section].name, instruction: function.start + instruction)
     }
 
-    /// The CO-RE relocation of an instruction of `function`, if there is one.
-    func coreRelocation(_ function: Function, _ instruction: Int) -> BTFExtension.CoreRelocation? {
-        debug.relocations[sections[function.section].name]?.first { $0.instruction == function.start + instruction }
+    /// The CO-RE relocations of the code around `function`, by instruction of its section.
+    func coreRelocations(_ function: Function) -> [Int: [BTFExtension.CoreRecord]] {
+        debug.relocations[sections[function.section].name] ?? [:]
     }
 
     private static func readFunctions(_ file: ELFFile) throws(Malformed) -> [Function] {

@@ -25,10 +25,21 @@ struct Decoder {
                 case PseudoSource.function:
                     load.operation = .functionAddress
                     load.offset = instruction.immediate
+                // An address in the kernel: nothing but a number that is not 0.
+                case PseudoSource.kernelObject where program.kernelFunctions[at] != nil: load.immediate = UInt64(UInt32(bitPattern: instruction.immediate))
                 default: throw program.error(.unsupported, at: at, "64-bit load of kind \(instruction.source) is not supported")
                 }
                 decoded.append(load)
                 decoded.append(DecodedInstruction(operation: .invalid))
+            } else if program.absent[at] != nil || instruction.isHelperCall && instruction.immediate == CoreResolver.poison {
+                // No helper has this number: a run that comes here ends with a fault.
+                decoded.append(DecodedInstruction(operation: .helper, immediate: UInt64(CoreResolver.poison)))
+            } else if instruction.isKernelFunctionCall {
+                let name = program.kernelFunctions[at] ?? "number \(instruction.immediate)"
+                guard let function = KernelFunction(rawValue: name) else {
+                    throw program.error(.unsupported, at: at, "kernel function \(name) is not supported yet")
+                }
+                decoded.append(function.decoded)
             } else if instruction.isHelperCall {
                 guard let helper = Operation.helper(instruction.immediate) else {
                     throw program.error(.unsupported, at: at, "helper \(KernelNames.helper(instruction.immediate)) is not supported yet")

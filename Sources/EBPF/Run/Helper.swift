@@ -1,7 +1,7 @@
 /// The helpers there are, by the kernel's number (include/uapi/linux/bpf.h). Those with an operation of their own are
 /// not repeated here.
 enum Helper: UInt16 {
-    case mapUpdate = 2, mapDelete = 3, tracePrintk = 6, redirect = 23, perfEventOutput = 25, numaNode = 42, redirectMap = 51
+    case mapUpdate = 2, mapDelete = 3, tracePrintk = 6, redirect = 23, perfEventOutput = 25, numaNode = 42, redirectMap = 51, fibLookup = 69
     case mapPush = 87, mapPop = 88, mapPeek = 89, spinLock = 93, spinUnlock = 94, stringToLong = 105, stringToUnsigned = 106
     case jiffies = 118, ktimeBoot = 125, ringOutput = 130, ringReserve = 131, ringSubmit = 132, ringDiscard = 133, ringQuery = 134
     case ktimeCoarse = 160, checkMTU = 163, snprintf = 165, traceVprintk = 177, stringCompare = 182
@@ -21,7 +21,7 @@ extension Machine {
             result = mapHelper(T.self, helper, r1, r2, r3, r4)
         case .perfEventOutput, .ringOutput, .ringReserve, .ringSubmit, .ringDiscard, .ringQuery:
             result = recordHelper(T.self, helper, r1, r2, r3, r4, r5)
-        case .loadBytes, .storeBytes, .checkMTU, .redirect, .redirectMap:
+        case .loadBytes, .storeBytes, .checkMTU, .redirect, .redirectMap, .fibLookup:
             result = packetHelper(T.self, helper, r1, r2, r3, r4, r5)
         case .tracePrintk, .traceVprintk, .snprintf, .stringToLong, .stringToUnsigned, .stringCompare:
             result = textHelper(T.self, helper, r1, r2, r3, r4, r5)

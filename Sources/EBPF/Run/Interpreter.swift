@@ -67,7 +67,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
         arrival = context
         // What an unverified program finds in a register it never wrote is nobody's address.
         for r in 0..<10 { unsafe registers[r] = 0 }
-        watched = context.unfinished?.watched.rawValue ?? 0
+        watched = (context.unfinished?.watched.rawValue ?? 0) | (unsafe apus_is_traced(scratch) ? Marks.traced.rawValue : 0)
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
@@ -103,10 +103,13 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             let offset = UInt64(bitPattern: Int64(i.offset))
             let from = b &+ offset, to = a &+ offset
 
-            if i.marks & watched != 0, packet.isLooked(by: i, at: from, arrival) {
-                arrival.finishChecksum()
-                packet.effect.looked = true
-                watched = 0
+            if i.marks & watched != 0 {
+                if i.marks & watched & Marks.traced.rawValue != 0 { unsafe apus_trace(code + (pc &- 1), MemoryLayout<DecodedInstruction>.stride) }
+                if i.marks & watched & ~Marks.traced.rawValue != 0, packet.isLooked(by: i, at: from, arrival) {
+                    arrival.finishChecksum()
+                    packet.effect.looked = true
+                    watched &= Marks.traced.rawValue
+                }
             }
 
             switch i.operation {

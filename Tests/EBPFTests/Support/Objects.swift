@@ -55,7 +55,7 @@ enum Objects {
         return directories.map { $0 + "/clang" }.first { FileManager.default.isExecutableFile(atPath: $0) }
     }()
 
-    private static func compile(at path: String, flags: [String] = []) throws -> String {
+    static func compile(at path: String, flags: [String] = []) throws -> String {
         guard let clang else { throw Failed(description: "no clang beside swift and none in PATH") }
         let output = scratch + "/\(UUID().uuidString).bpf.o"
         var system = utsname()
@@ -63,7 +63,7 @@ enum Objects {
         let machine = unsafe withUnsafeBytes(of: &system.machine) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         let process = Process()
         process.executableURL = URL(fileURLWithPath: clang)
-        process.arguments = ["-target", "bpf", "-O2", "-g", "-I", programs.path, "-isystem", "/usr/include/\(machine)-linux-gnu"]
+        process.arguments = ["-target", "bpf", "-O2", "-g", "-D__\(machine)__", "-I", programs.path, "-isystem", "/usr/include/\(machine)-linux-gnu"]
             + flags + ["-c", path, "-o", output]
         // A file, not a pipe: Foundation (Swift 6.3) traps when another child's end interrupts its read of a pipe.
         FileManager.default.createFile(atPath: output + ".log", contents: nil)
