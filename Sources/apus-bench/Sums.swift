@@ -10,7 +10,7 @@ import Wire
     private enum Way { case copy, compiler, used, kernel(apus_sum_kernel) }
 
     private static let rounds = 301
-    private static let lengths = [64, 128, 256, 576, 1460, 4000, 9000, 16_000, 64_000]
+    private static let lengths = [1, 2, 4, 8, 16, 24, 31, 32, 64, 100, 128, 192, 256, 576, 1460, 4000, 9000, 16_000, 64_000]
     /// Where a TCP payload begins in a buffer of DPDK's: 128 bytes of headroom, 54 of headers.
     private static let place = 128 + 54
     /// Not at the same place of its page, which would make memcpy wait for its own stores.
