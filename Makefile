@@ -69,6 +69,13 @@ test-planted: deps
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
+# The checksum contract's property: lazy is eager is what a finished packet gets, a million runs of random programs.
+.PHONY: soak soak-contract
+soak: soak-contract
+soak-contract: build
+	swift build $(TEST_FLAGS) --build-tests
+	APUS_SOAK=40 APUS_SEED=$$(date +%s) swift test $(TEST_FLAGS) --skip-build --filter 'ContractPropertyTests|AnalysisSoundnessTests|LookTests'
+
 bench: bench-forward bench-sums bench-loop
 
 # Packets a second beside testpmd and Open vSwitch; BENCH="--realtime --sizes 64" and the like go to bench/forward.py.

@@ -1,5 +1,29 @@
 /// What a program can do to a packet and what it does with the checksum field (checksum contract, sections 3 and 4),
 /// found without running it. Holds for every packet, every content of the maps, and every path.
+///
+/// The rule as implemented:
+///
+/// 1. *Reads.* An instruction or helper that reads packet bytes which may be the field's (where that is: ``PacketFacts``)
+///    is a read with a label of its own, unless both bytes are certainly the program's: those carry the labels of what
+///    was stored. From the 64th read on they share one.
+/// 2. *Values* carry labels byte by byte, through registers, stack and `bpf_csum_diff`. A byte loses them only by an
+///    instruction that sets it in any run.
+/// 3. *Branches* whose outcome may depend on labels, both of whose arms some state takes: whatever is set, stored or
+///    called before the arms meet again carries them. A raw UDP field against zero is no such branch.
+/// 4. *Looks.* A label that reaches the verdict, a map, metadata, another packet byte, an address, the choice of a map
+///    or a tail call, what another helper reads, or whether such a helper is called, makes its reads looks. One that
+///    reaches the field alone is closed.
+/// 5. *Completion* comes before the first of these that a run meets: a look; a store, adjusting helper or tail call from
+///    which a look can still be reached; a closed read from which one can, since its value may be stored back behind
+///    the completion. A load that is the field only in some packets is asked at the packet at hand, and does not count
+///    as first for the others.
+/// 6. *Tail calls* go on in whatever their array holds when it is asked; the marks of the program a run begins with are
+///    those of all it goes on in. An array that changes is asked again (``LoadedProgram/enter(_:at:)``). A slot nobody
+///    knows counts as a look.
+/// 7. *Opaque packets* come completed to programs that can write, and are completed at any read that meets their field
+///    in others.
+/// 8. Beyond `AnalysisEngine`'s limits, and for callbacks and kernel functions, everything is possible: completion before
+///    the first instruction.
 public struct Analysis: Sendable {
     /// Bytes an instruction may write. `fromData` counts from the arrival's first byte, `fromL3` from its L3 header
     /// and is there only where the program has made sure that one is where it thinks.
@@ -51,8 +75,9 @@ public struct Analysis: Sendable {
     public internal(set) var completions: [Int] = []
     /// Instructions that go on in a program nobody knows yet.
     public internal(set) var unknownTailCalls: [Int] = []
-    /// A zero that derives from nothing may come to stand in UDP's field: the program then says "no checksum". Else a zero
-    /// found there is what its arithmetic made of a seed.
+    /// A zero that derives from nothing may come to stand in the field of UDP over IPv4: the program then says "no
+    /// checksum". Else a zero found there is what its arithmetic made of a seed. Of the whole program: where it has both,
+    /// the one seed in 65 536 that comes to zero is taken for a decision.
     public internal(set) var mayClearField = false
     /// Accesses that need no check: by instruction.
     public internal(set) var isProvedInBounds: [Bool] = []
