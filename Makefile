@@ -44,9 +44,11 @@ bpf:
 TEST_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build-test
 
 # The same daemon with bugs planted on purpose: tests show that they would be found.
+# One build: of the daemon for the integration tests, and of the matrix.
+PLANTED := APUS_PLANTED=1 APUS_TESTS=DataplaneTests
+PLANTED_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build-planted
 planted: deps
-	APUS_PLANTED=1 swift build -c release --product apus --scratch-path .build-planted
-	APUS_PLANTED=1 swift build -c release --product apus-loader --scratch-path .build-planted
+	$(PLANTED) swift build $(PLANTED_FLAGS) --build-tests
 
 # A kernel and an initramfs for the guests of the integration tests, under .build/guest.
 guest: deps
@@ -55,16 +57,15 @@ guest: deps
 demo: build
 	$(PYTHON) demo/demo.py
 
-test: test-unit test-integration
+test: test-unit test-planted test-integration
 
 test-unit: build
 	swift build $(TEST_FLAGS) --build-tests
 	tools/suite unit swift test $(TEST_FLAGS) --skip-build
 
 # Breaks each rule of the checksum contract in turn and shows that a test finds it.
-test-planted: deps
-	APUS_PLANTED=1 swift build -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --build-tests
-	APUS_PLANTED=1 swift test -c release -Xswiftc -enable-testing --scratch-path .build-planted-test --skip-build --filter PlantedTests
+test-planted: planted
+	$(PLANTED) tools/suite planted swift test $(PLANTED_FLAGS) --skip-build --filter PlantedTests
 
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration

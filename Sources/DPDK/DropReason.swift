@@ -8,7 +8,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case tooLarge
     /// The packet pool was empty.
     case noMemory
-    /// Shorter than an Ethernet header.
+    /// Shorter than an Ethernet header, or with one that lies in several buffers: no driver makes such packets.
     case tooShort
     /// Spread over several buffers, and the program was not written for that (section `xdp.frags`).
     case xdpNotLinear

@@ -48,23 +48,30 @@ import Wire
     private func mapStates(_ burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         var kept = 0
         for index in 0..<burst.count {
-            let packet = burst.take(index)
-            guard packet.dataLength >= 14 else {
-                counters.dropped(.tooShort, packet)
-                continue
-            }
-            switch driver == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
-            case .drop(let reason):
-                counters.dropped(reason, packet)
-            case .state(let state):
-                packet.state = state
-                if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
-                if driver != .device, StateMapping.wasCompletedByDriver(packet) { checksums.full(.driver, bytes: packet.length) }
-                burst.keep(packet, at: kept)
-                kept &+= 1
-            }
+            guard let packet = accept(burst.take(index), counters, checksums) else { continue }
+            burst.keep(packet, at: kept)
+            kept &+= 1
         }
         burst.truncate(to: kept)
+    }
+
+    /// A packet as the driver handed it over, with its state; nil where it is dropped, which was counted.
+    @_noLocks
+    func accept(_ packet: consuming Packet, _ counters: PortCounters, _ checksums: ChecksumCounters) -> Packet? {
+        guard packet.dataLength >= 14 else {
+            counters.dropped(.tooShort, packet)
+            return nil
+        }
+        switch driver == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
+        case .drop(let reason):
+            counters.dropped(reason, packet)
+            return nil
+        case .state(let state):
+            packet.state = state
+            if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
+            if driver != .device, StateMapping.wasCompletedByDriver(packet) { checksums.full(.driver, bytes: packet.length) }
+            return packet
+        }
     }
 
     /// What the peer takes, asked now: of a vhost peer what was negotiated, of others what the device offers.

@@ -21,7 +21,7 @@ enum StateMapping {
             let isValid = header.flags & UInt8(APUS_VNET_DATA_VALID) != 0
             return .state(isValid ? verified(packet) : .none)
         }
-        guard Int(header.csum_start) &+ Int(header.csum_offset) &+ 2 <= packet.length else {
+        guard Int(header.csum_start) &+ Int(header.csum_offset) &+ 2 <= packet.length || Planted.breaks(.checksumPlace) else {
             return .drop(.badChecksumPlace)
         }
         let headers = packet.headers(isSuperframe: isSuperframe)
@@ -103,11 +103,12 @@ enum StateMapping {
     static func arrivalFromDevice(_ packet: borrowing Packet) -> Arrival {
         let flags = unsafe apus_mbuf_flags(packet.mbuf)
         let l4 = flags & apus_flag_rx_l4_mask
+        if l4 == apus_flag_rx_l4_partial, Planted.breaks(.bothBitsOfDevices) { return arrival(of: packet) }
         guard flags & apus_flag_rx_lro != 0 else {
             if l4 == apus_flag_rx_l4_good { return .state(verified(packet)) }
             return .state(l4 == apus_flag_rx_l4_bad ? .bad : .none)
         }
-        return l4 == apus_flag_rx_l4_good ? merged(packet) : .drop(.badSuperframe)
+        return l4 == apus_flag_rx_l4_good || Planted.breaks(.mergedUntrusted) ? merged(packet) : .drop(.badSuperframe)
     }
 
     /// True if the vhost library, or the virtio driver, has completed this packet on its own: it looked at the headers (the type is
@@ -145,7 +146,8 @@ enum StateMapping {
         let headers = packet.headers(isSuperframe: false)
         if headers.isFragment, Planted.breaks(.fragmentKnown) { return .unnecessary(start: 34, offset: 6) }
         guard headers.hasKnownChecksum else { return .none }
-        if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0 { return .none }
+        if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0,
+           !Planted.breaks(.goodWithoutChecksum) { return .none }
         return .unnecessary(start: UInt16(truncatingIfNeeded: headers.l4),
                             offset: UInt16(truncatingIfNeeded: headers.checksumOffset))
     }
@@ -173,7 +175,8 @@ enum StateMapping {
         let isFragments = headers.transport == .udp && udp == .udpFragment
         // UFO cuts the datagram, its header included, at multiples of 8 (RFC 791 section 3.2).
         let payload = headers.transportLength &- (isFragments ? 0 : headers.transportHeaderLength)
-        guard size > 0, !isFragments || size & 7 == 0, payload <= Int(size) &* segmentCountMax else {
+        guard size > 0, !isFragments || size & 7 == 0,
+              payload <= Int(size) &* segmentCountMax || Planted.breaks(.segmentCount) else {
             return .drop(.badSuperframe)
         }
         // One that fits a segment is an ordinary packet.

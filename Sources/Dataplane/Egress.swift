@@ -107,7 +107,7 @@ struct Egress {
         let state = packet.state
         let headers = packet.headers()
         let seeded = state.reseeded(start: state.start, offset: state.offset)
-        guard packet.isExclusive, headers.l4 == Int(state.start), Self.isExpressible(seeded, headers, port) else { return }
+        guard packet.isExclusive || Planted.breaks(.reseedShared), headers.l4 == Int(state.start), Self.isExpressible(seeded, headers, port) else { return }
         if headers.transport == .udp, unsafe UnsafeRawPointer(packet.data).memoryOrder16(headers.checksumField) == 0,
            !Planted.breaks(.reseedWithoutChecksum) { return }
         _ = Completion.seed(packet, headers, checksums)

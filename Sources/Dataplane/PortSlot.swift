@@ -85,7 +85,7 @@ import Wire
     @_noLocks
     mutating func refreshCapabilities() {
         if let isFull = unsafe isFull { delivery.isFull = unsafe apus_flag_load(isFull) }
-        capabilities = delivery.isFull ? .nothing : queue.capabilities()
+        capabilities = delivery.isFull && !Planted.breaks(.deliverFull) ? .nothing : queue.capabilities()
     }
 
     /// Adds a packet that is fit to leave here; sends first where the burst is full.

@@ -56,11 +56,11 @@ struct Segmentation {
         let l4 = headers.l4
         let bytes = UnsafeRawPointer(data)
         let sequence = unsafe UInt32(bigEndian: bytes.memoryOrder32(l4 &+ 4))
-        unsafe data.storeBigEndian32(sequence &+ UInt32(truncatingIfNeeded: number &* segmentSize), l4 &+ 4)
+        unsafe data.storeBigEndian32(sequence &+ UInt32(truncatingIfNeeded: Planted.breaks(.sequenceStays) ? 0 : number &* segmentSize), l4 &+ 4)
         var flags = unsafe bytes.byte(l4 &+ 13)
         // FIN and PSH speak of the last byte; CWR (RFC 3168) of the first segment only.
-        if number < count &- 1 { flags &= ~0x09 }
-        if number > 0, hasCongestionBit { flags &= ~0x80 }
+        if number < count &- 1, !Planted.breaks(.lastFlags) { flags &= ~0x09 }
+        if number > 0, hasCongestionBit, !Planted.breaks(.congestionBit) { flags &= ~0x80 }
         unsafe data.storeBytes(of: flags, toByteOffset: l4 &+ 13, as: UInt8.self)
     }
 }

@@ -10,6 +10,8 @@ public enum Planted: UInt8, CaseIterable, Sendable {
     case zeroIsZero, inferAny, verifyTrusts, longFrame, longSegments, untrustedCut, opaqueUnasked
     case sharedHeaders, reseedWithoutChecksum, fragmentKnown, enclosingChecksum, tagMoves, oddSplit, opaqueEnd
     case vhostSeed, udpFragmentsAsDatagrams
+    case checksumPlace, segmentCount, mergedUntrusted, bothBitsOfDevices, goodWithoutChecksum, deliverFull, reseedShared
+    case sequenceStays, lastFlags, congestionBit
 
     #if APUS_PLANTED
     @inlinable @inline(__always) @_noLocks

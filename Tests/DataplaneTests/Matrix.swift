@@ -44,7 +44,7 @@ enum Matrix {
                     let all = peer.name == "takes nothing" || peer.name == "vhost"
                     for split in all ? splits : [[]] {
                         // Drivers place a packet's headers in its first segment, where its state comes from its headers.
-                        for isShared in all && split.isEmpty ? [false, true] : [false] { leave(specimen, kind, peer, split, isShared, report) }
+                        for isShared in (all || peer.reseeds) && split.isEmpty ? [false, true] : [false] { leave(specimen, kind, peer, split, isShared, report) }
                     }
                 }
             }

@@ -8,8 +8,8 @@ extension DPDKSuites {
     @Suite struct MatrixTests {
         static let groups: [(name: String, run: @Sendable (Report) -> Void)] = [
             ("leaving", Matrix.leaving), ("superframes", Matrix.superframes), ("edges", Matrix.edges), ("MTU", Matrix.mtu),
-            ("arriving by tap", Arrivals.tap), ("arriving with flags", Arrivals.flags), ("rx-checksum", Arrivals.policies), ("vhost", Arrivals.vhost),
-            ("writing", Writes.programs),
+            ("arriving by tap", Arrivals.tap), ("arriving with flags", Arrivals.flags), ("arriving from devices", Arrivals.devices), ("rx-checksum", Arrivals.policies), ("vhost", Arrivals.vhost),
+            ("writing", Writes.programs), ("bad packets", BadPackets.table),
         ]
 
         @Test(arguments: groups.indices) func matrix(_ index: Int) {
@@ -36,6 +36,32 @@ extension DPDKSuites {
             }
             unsafe _ = apus_vhost_enqueue_seeds(ready.mbuf)
             #expect(Reference.word(ready.bytes, 50) == 0x23c1)
+        }
+
+        /// Contract section 6: behind IPv6 extension headers vhost's enqueue seeds from the IPv6 header alone: its next header
+        /// for the protocol, and a length with the extension headers (fa56, fa81).
+        @Test(arguments: [(0, 0xfa56, 0xfa5f), (43, 0xfa81, 0xfa4f)])
+        func vhostWouldSeedFromTheIPv6HeaderAlone(next: Int, wrong: Int, right: Int) {
+            func address(_ last: UInt8) -> [UInt8] { [0xfd, 0] + [UInt8](repeating: 0, count: 13) + [last] }
+            // Hop by hop with padding, or a segment routing header that was followed.
+            let header: [UInt8] = next == 0 ? [17, 0, 1, 4, 0, 0, 0, 0] : [17, 2, 4, 0, 0, 0, 0, 0] + address(2)
+            let length = 82 - header.count
+            let frame: [UInt8] = [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 82, UInt8(next), 64] + address(1) + address(2)
+                + header + [0x1f, 0x90, 0xc0, 1, 0, UInt8(length)] + Reference.bytes16(right) + [UInt8](repeating: 1, count: length - 8)
+            let l4 = 54 + header.count, state = ChecksumState.known(start: UInt16(l4), offset: 6)
+            let bare = PacketBench.shared.packet(frame, state)
+            unsafe apus_mbuf_set_offload(bare.mbuf, apus_flag_tx_ipv6 | apus_flag_tx_udp, 14, UInt16(l4 - 14), 8, 0)
+            unsafe #expect(apus_vhost_enqueue_seeds(bare.mbuf) == 0)
+            #expect(Reference.word(bare.bytes, l4 + 6) == wrong)
+            guard let ready = Arrivals.preparedForVhost(PacketBench.shared.packet(frame, state), TestCounters()) else {
+                Issue.record("no memory")
+                return
+            }
+            unsafe _ = apus_vhost_enqueue_seeds(ready.mbuf)
+            #expect(ready.bytes == frame)
+            let arrived = PacketBench.shared.packet(frame, .none)
+            ReceivePolicy(infers: true).settle(arrived, TestCounters().checksums)
+            #expect(arrived.state == state, "the seed is the right one")
         }
 
         /// Contract section 2: while segments are left the pseudo-header names the last one (fa60), not the header's (fa51).

@@ -3,7 +3,7 @@ import Testing
 import Wire
 
 extension DPDKSuites {
-    /// One bug a rule, and the groups of the matrix that find it: every cell of this table is a run.
+    /// One bug a rule, and the groups of the matrix that find it; the first that does ends the run.
     ///
     /// | bug | what it breaks | found by |
     /// | --- | --- | --- |
@@ -31,19 +31,27 @@ extension DPDKSuites {
     /// | opaqueEnd | an opaque checksum ends with its datagram | leaving |
     /// | vhostSeed | superframes go to vhost in one piece | vhost |
     /// | udpFragmentsAsDatagrams | UFO is sent as USO | superframes |
+    /// | checksumPlace | `csum_start` and `csum_offset` past the end are believed | bad packets |
+    /// | segmentCount | a superframe may become any number of segments | bad packets, arrivals by tap |
+    /// | mergedUntrusted | a superframe that nobody verified is taken from a NIC | arriving from devices |
+    /// | bothBitsOfDevices | both bits mean "unfinished" from any driver | arriving from devices |
+    /// | goodWithoutChecksum | UDP without a checksum counts as verified | arriving with flags |
+    /// | deliverFull | `deliver = full` is ignored | leaving |
+    /// | reseedShared | a verified packet is seeded though others hold its bytes | leaving |
+    /// | sequenceStays, lastFlags, congestionBit | TCP's fields are copied to each segment | superframes |
     /// | superframeLength | a superframe's seed keeps the length its sender left out | arrivals by tap |
     @Suite struct PlantedTests {
         @Test(arguments: Planted.allCases) func isFound(_ bug: Planted) {
             Planted.plant(bug)
             defer { Planted.plant(nil) }
-            var finders: [String] = []
             for group in MatrixTests.groups {
                 let report = Report()
                 group.run(report)
-                if !report.failures.isEmpty { finders.append("\(group.name) (\(report.failures.count))") }
+                if let first = report.failures.first {
+                    return print("planted \(bug): found by \(group.name), \(report.failures.count) of \(report.cases): \(first)")
+                }
             }
-            print("planted \(bug): found by \(finders.joined(separator: ", "))")
-            #expect(!finders.isEmpty, "\(bug) is not found")
+            Issue.record("\(bug) is not found")
         }
     }
 }

@@ -224,6 +224,12 @@ bool apus_vhost_features(uint16_t port, uint64_t *features);
 // is ignored there, too): for tests that show what is kept from it.
 static inline int apus_vhost_enqueue_seeds(struct rte_mbuf *m) { return rte_net_intel_cksum_prepare(m); }
 
+// Gives an mbuf another buffer, for good: for tests that put a page behind it which nobody may touch.
+static inline void apus_mbuf_place(struct rte_mbuf *m, void *buffer, uint16_t length) {
+    m->buf_addr = buffer;
+    m->buf_len = length;
+}
+
 // MARK: clock, lcores
 
 APUS_HOT uint64_t apus_cycles(void) { return rte_rdtsc(); }
