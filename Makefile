@@ -14,9 +14,10 @@ PACKAGES := build-essential pkg-config ca-certificates \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
 	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
+	libc6-dev-arm64-cross libgcc-12-dev-arm64-cross qemu-user \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench bench-forward bench-sums bench-loop clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-arm64 test-integration bench bench-forward bench-sums bench-loop clean
 
 all: build
 
@@ -57,7 +58,7 @@ guest: deps
 demo: build
 	$(PYTHON) demo/demo.py
 
-test: test-unit test-planted test-integration
+test: test-unit test-planted test-arm64 test-integration
 
 test-unit: build
 	swift build $(TEST_FLAGS) --build-tests
@@ -66,6 +67,10 @@ test-unit: build
 # Breaks each rule of the checksum contract in turn and shows that a test finds it.
 test-planted: planted
 	$(PLANTED) tools/suite planted swift test $(PLANTED_FLAGS) --skip-build --filter PlantedTests
+
+# The summing kernels of the other architecture, under an emulator.
+test-arm64: deps
+	tools/suite arm64 $(MAKE) --no-print-directory -C Tests/Arm64
 
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration

@@ -13,12 +13,6 @@
 // high = sum of h, exact. Then the sum of l is all - high * 2^32 modulo 2^64, exact too while fewer than 2^31
 // lanes are added: three operations a vector, where unpacking both halves takes four.
 
-// The value with its bytes exchanged (RFC 1071 section 2, B): a sum of bytes that began at an odd place.
-static inline uint64_t exchanged(uint64_t sum) {
-    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-    return (sum & 0xff) << 8 | sum >> 8;
-}
-
 static uint64_t portable(const void *bytes, size_t length) {
     const unsigned char *at = bytes;
     uint64_t sum = 0;
@@ -36,6 +30,12 @@ static uint64_t portable(const void *bytes, size_t length) {
 }
 
 #if defined(__x86_64__)
+
+// The value with its bytes exchanged (RFC 1071 section 2, B): a sum of bytes that began at an odd place.
+static inline uint64_t exchanged(uint64_t sum) {
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return (sum & 0xff) << 8 | sum >> 8;
+}
 
 __attribute__((target("avx2")))
 static uint64_t avx2(const void *bytes, size_t length) {
