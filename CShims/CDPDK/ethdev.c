@@ -142,11 +142,16 @@ static int queue_state_changed(uint16_t port, enum rte_eth_event_type type, void
     return 0;
 }
 
-// A guest that goes disables nothing.
+// A guest that goes disables nothing. The library calls this after the last packet to a guest that goes, and after
+// the first that may go to one that comes: what is not known yet is not split.
 static int link_changed(uint16_t port, enum rte_eth_event_type type, void *argument, void *unused) {
     (void)type, (void)unused;
     struct apus_eth_port *shared = argument;
-    if (!apus_eth_link_is_up(port)) __atomic_store_n(&shared->enabled, 0, __ATOMIC_RELAXED);
+    bool up = apus_eth_link_is_up(port);
+    if (!up) __atomic_store_n(&shared->enabled, 0, __ATOMIC_RELAXED);
+    uint64_t features;
+    bool split = up && apus_vhost_features(port, &features) && !(features & (uint64_t)1 << 34); // virtio 1.2, 6: RING_PACKED
+    __atomic_store_n(&shared->split, split, __ATOMIC_RELAXED);
     return 0;
 }
 

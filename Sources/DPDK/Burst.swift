@@ -85,11 +85,19 @@ import Wire
     }
 
     /// Hands the packets to a transmit queue and gives how many it took. The rest moves to the front.
-    /// - Parameter prepares: the driver first writes what it wants into the packets; it stops at one it cannot.
-    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16, prepares: Bool) -> Int {
-        var ready = UInt16(truncatingIfNeeded: count)
-        if prepares { ready = unsafe apus_eth_prepare(port, queue, mbufs, ready) }
-        let sent = unsafe Int(apus_eth_transmit(port, queue, mbufs, ready))
+    /// - Parameters:
+    ///   - prepares: the driver first writes what it wants into the packets; it stops at one it cannot.
+    ///   - atOnce: packets the driver is handed at a time; at least 1.
+    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16, prepares: Bool, atOnce: Int) -> Int {
+        var ready = count
+        if prepares { ready = unsafe Int(apus_eth_prepare(port, queue, mbufs, UInt16(truncatingIfNeeded: count))) }
+        var sent = 0
+        while sent < ready {
+            let part = min(atOnce, ready &- sent)
+            let took = unsafe Int(apus_eth_transmit(port, queue, mbufs + sent, UInt16(truncatingIfNeeded: part)))
+            sent &+= took
+            if took < part { break }
+        }
         let left = count &- sent
         if left > 0, sent > 0 { unsafe storage.moveInitialize(from: storage + sent, count: left) }
         truncate(to: left)

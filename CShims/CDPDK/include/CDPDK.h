@@ -179,6 +179,7 @@ struct apus_eth_port {
     bool open;                  // control: wo
     uint64_t transmit_offloads; // what the device offers now; any lcore: refreshes it
     uint64_t enabled;           // vhost: transmit queues the guest has enabled; the library's thread: wo
+    bool split;                 // vhost: the guest is there and its rings are known to be split; the library's thread: wo
     rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
 };
 // Follows which transmit queues a vhost guest enables, from here to `apus_vhost_unfollow`. 0, or a negative errno.
@@ -193,6 +194,7 @@ APUS_HOT uint16_t apus_eth_number(const struct apus_eth_port *p) { return p->por
 APUS_HOT bool apus_eth_queue_is_enabled(const struct apus_eth_port *p, uint16_t queue) {
     return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
 }
+APUS_HOT bool apus_eth_rings_are_split(const struct apus_eth_port *p) { return __atomic_load_n(&p->split, __ATOMIC_RELAXED); }
 static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_t offloads) {
     p->port = port;
     __atomic_store_n(&p->transmit_offloads, offloads, __ATOMIC_RELAXED);
@@ -259,9 +261,10 @@ APUS_HOT void apus_flag_store(bool *flag, bool value) { __atomic_store_n(flag, v
 
 #ifdef APUS_PLANTED
 // True if the environment asks for the planted bug; read once, before any lcore starts.
-extern bool apus_planted_seed;
+extern bool apus_planted_seed, apus_planted_loss;
 void apus_planted_read(void);
 APUS_HOT bool apus_planted_wrong_seed(void) { return apus_planted_seed; }
+APUS_HOT bool apus_planted_lost_buffer(void) { return apus_planted_loss; }
 #endif
 
 // MARK: flag words, for the one file of Swift that maps them
