@@ -4,16 +4,20 @@ import Glibc
 public struct DPDKError: Error, CustomStringConvertible {
     public let description: String
 
-    /// `status` is an errno, of either sign.
+    /// `status` is an errno, of either sign; 0 where the library gave none.
     init(_ what: String, _ status: Int32, remedy: String? = nil) {
-        let reason = unsafe String(cString: strerror(abs(status)))
-        description = "\(what): \(reason)" + (remedy.map { "; \($0)" } ?? "")
+        let reason = status == 0 ? "" : unsafe ": \(String(cString: strerror(abs(status))))"
+        description = "\(what)\(reason)" + (remedy.map { "; \($0)" } ?? "")
     }
 
     public init(_ what: String) { description = what }
 }
 
 extension DPDKError {
+    public static func needsMemory(megabytes: Int, available: Int) -> DPDKError {
+        DPDKError("[apus] memory asks for \(megabytes) MB and \(available) MB can be had; lower it, or end what uses the rest")
+    }
+
     public static func needsHugepages(megabytes: Int, free: Int) -> DPDKError {
         DPDKError("[apus] hugepages = on needs \(megabytes) MB of free 2 MB hugepages and there are \(free) MB; reserve them with "
             + "'echo \((megabytes + 1) / 2) > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages', or say hugepages = auto")

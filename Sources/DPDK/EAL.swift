@@ -3,13 +3,20 @@ import Glibc
 
 /// DPDK's environment: one a process, from start to end.
 public enum EAL {
-    public enum Memory: Equatable, Sendable {
+    public enum Memory: Equatable, Sendable, CustomStringConvertible {
         case hugepages(megabytes: Int)
         case normalPages(megabytes: Int)
+
+        public var description: String {
+            switch self {
+            case .hugepages(let megabytes): "\(megabytes) MB of hugepages"
+            case .normalPages(let megabytes): "\(megabytes) MB of normal pages"
+            }
+        }
     }
 
     /// - Parameters:
-    ///   - name: runtime files go under /run/dpdk/apus-NAME; two processes of one name exclude each other.
+    ///   - name: runtime files go under /run/dpdk/apus-NAME; on normal pages two processes of one name exclude each other.
     ///   - pollingCPUs: a pinned lcore for each.
     ///   - otherCPUs: where the main thread and the library's own threads float.
     ///   - hasTelemetry: DPDK opens its telemetry socket among the runtime files.
@@ -37,7 +44,7 @@ public enum EAL {
         let status = unsafe arguments.withUnsafeMutableBufferPointer { unsafe rte_eal_init(Int32($0.count), $0.baseAddress) }
         guard status >= 0 else {
             throw DPDKError("DPDK does not start with \(memory)", apus_errno(),
-                            remedy: "run as root, and no second daemon of the name '\(name)'; DPDK's own words are above")
+                            remedy: "lower [apus] memory, run as root, and no second daemon of the name '\(name)'; DPDK's own words are above")
         }
         #if APUS_PLANTED
         apus_planted_read()
@@ -79,6 +86,20 @@ public enum EAL {
         var line = [CChar](repeating: 0, count: 32)
         guard unsafe fgets(&line, 32, file) != nil else { return 0 }
         return unsafe atoi(line) < 0 ? 0 : Int(unsafe atoi(line)) * 2
+    }
+
+    /// Megabytes of normal pages that could be had now, swap included; nil where the kernel does not say.
+    public static func availableMegabytes() -> Int? {
+        guard let file = unsafe fopen("/proc/meminfo", "r") else { return nil }
+        defer { unsafe _ = fclose(file) }
+        var kilobytes: Int?
+        var line = [CChar](repeating: 0, count: 128)
+        while unsafe fgets(&line, 128, file) != nil {
+            let words = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self).split { $0 == " " || $0 == ":" }
+            guard words.count > 1, words[0] == "MemAvailable" || words[0] == "SwapFree", let value = Int(words[1]) else { continue }
+            kilobytes = (kilobytes ?? 0) + value
+        }
+        return kilobytes.map { $0 / 1024 }
     }
 
     public static var version: String { unsafe String(cString: rte_version()) }

@@ -149,8 +149,10 @@ import Glibc
 extension EAL {
     /// Vhost-user peers map this process's packet memory: said before anybody meets silence.
     /// - Throws: where it cannot be mapped.
-    public static func checkSharedMemory() throws(DPDKError) {
-        let regions = apus_memory_regions()
+    public static func checkSharedMemory() throws(DPDKError) { try checkSharedMemory(regions: Int(apus_memory_regions())) }
+
+    /// - Parameter regions: pieces of packet memory; negative where it cannot be mapped.
+    static func checkSharedMemory(regions: Int) throws(DPDKError) {
         guard regions >= 0 else {
             throw DPDKError("packet memory cannot be shared with a virtio-user port's peer; say hugepages = on, or run a kernel with memfd_create")
         }

@@ -33,8 +33,27 @@ import Wire
     /// Buffers that are not in the pool now. Exact only while no lcore runs.
     public var missing: Int { unsafe capacity - Int(rte_mempool_avail_count(mempool)) }
 
+    public var use: PoolUse { PoolUse(self) }
+
     /// What lcores hold of it.
     public var allocator: PacketAllocator { unsafe PacketAllocator(mempool: mempool) }
+}
+
+/// How full a ``PacketPool`` is, asked from any thread while lcores run.
+@safe public struct PoolUse: @unchecked Sendable {
+    // @unchecked: the library counts with atomic loads, and the pool outlives the value.
+    let mempool: OpaquePointer
+    public let name: String
+    public let capacity: Int
+
+    init(_ pool: borrowing PacketPool) {
+        unsafe mempool = pool.mempool
+        name = pool.name
+        capacity = pool.capacity
+    }
+
+    /// Buffers in packets and in drivers' rings, not those that lcores keep for themselves; off by what moves meanwhile.
+    public var used: Int { unsafe max(0, capacity - Int(rte_mempool_avail_count(mempool))) }
 }
 
 /// Allocates from a ``PacketPool`` that outlives it. Trivial, for lcores.

@@ -1,3 +1,6 @@
+#if APUS_PLANTED
+import CDPDK
+#endif
 import Control
 import Dataplane
 import DPDK
@@ -68,15 +71,23 @@ final class Forwarder {
         case .on where !isEnough:
             throw DPDKError.needsHugepages(megabytes: megabytes, free: free)
         case .off:
+            try checkNormalPages(megabytes)
             logger.info("packet memory: \(megabytes) MB of normal pages, as configured")
             return .normalPages(megabytes: megabytes)
         case .auto where !isEnough:
+            try checkNormalPages(megabytes)
             logger.warning("packet memory: \(free) MB of hugepages are free and \(megabytes) MB are needed: normal pages instead, at some cost in speed (reserve with 'echo \((megabytes + 1) / 2) > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')")
             return .normalPages(megabytes: megabytes)
         case .auto, .on:
             logger.info("packet memory: \(megabytes) MB of hugepages")
             return .hugepages(megabytes: megabytes)
         }
+    }
+
+    /// DPDK takes all of it at once, and the kernel would end some process to give it.
+    private static func checkNormalPages(_ megabytes: Int) throws(DPDKError) {
+        guard let available = EAL.availableMegabytes(), megabytes > available else { return }
+        throw DPDKError.needsMemory(megabytes: megabytes, available: available)
     }
 
     private func start(_ configuration: Configuration) throws {
@@ -100,7 +111,8 @@ final class Forwarder {
         follower = PortFollower(ports, lcores: counters)
         let reporter = StatsReporter(
             ports: zip(configuration.ports, ports).map { StatsReporter.Port(name: $0.name, index: $1.index) },
-            programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)))
+            programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)),
+            pools: [opener.small.use, opener.large.use])
         Telemetry.start(reporter)
         let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter,
                                 rings: counters.map(\.capture))
@@ -179,6 +191,9 @@ final class Forwarder {
         // DPDK removes no device while it makes another, so a port that waits for its peer goes first.
         for port in ports where !port.hasPeer { port.close() }
         for port in ports where port.hasPeer { port.close() }
+        #if APUS_PLANTED
+        if apus_planted_lost_buffer() { unsafe _ = opener.small.allocator.allocate()?.release() }
+        #endif
         let (small, large) = (opener.small.missing, opener.large.missing)
         ports.removeAll()
         bridges.removeAll()

@@ -14,6 +14,7 @@ struct StatsReporter: Sendable {
     let programs: [String]
     /// By CPU number.
     let lcores: [Int: CounterBlock]
+    let pools: [PoolUse]
 
     func document() -> StatsDocument {
         var document = StatsDocument(ports: Dictionary(uniqueKeysWithValues: ports.map { port in
@@ -27,6 +28,7 @@ struct StatsReporter: Sendable {
             document.checksum.add(block.checksums)
             document.lcores[cpu] = LcoreStats(block.lcore)
         }
+        document.memory = Dictionary(uniqueKeysWithValues: pools.map { ($0.name, PoolStats(buffers: $0.capacity, used: $0.used)) })
         return document
     }
 }

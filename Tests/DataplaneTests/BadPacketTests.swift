@@ -1,5 +1,5 @@
 import CDPDK
-import DPDK
+@testable import DPDK
 import Testing
 import Wire
 @testable import Dataplane
@@ -70,6 +70,17 @@ extension DPDKSuites {
             let words = [apus_flag_rx_l4_unknown, apus_flag_rx_l4_good, apus_flag_rx_l4_bad, apus_flag_rx_l4_partial]
             let flags = words.randomElement(using: &random)! | (isLarge ? apus_flag_rx_lro : 0)
             return BadPackets.Row(name: "random", frame: frame, splits: splits, claim: .flags(flags, segment: size), answer: .carried(.none))
+        }
+
+        /// A virtio-user port whose peer could not map packet memory is an error at start, and no silence later.
+        @Test(arguments: [(-1, "cannot be shared"), (9, "lies in 9 pieces"), (8, ""), (1, "")])
+        func memoryThatNoPeerCanMap(regions: Int, words: String) {
+            do {
+                try EAL.checkSharedMemory(regions: regions)
+                #expect(words.isEmpty)
+            } catch {
+                #expect(!words.isEmpty && "\(error)".contains(words))
+            }
         }
 
         /// The guard is a guard: else nothing above could have failed.

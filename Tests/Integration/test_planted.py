@@ -32,6 +32,15 @@ def test_planted_seed_fails(case: Case, planted):
         assert any(protocol in finding for finding in found.value.findings["frames"]), f"no wrong {protocol} seen"
 
 
+def test_a_lost_buffer_is_the_exit_status(planted):
+    """Else "no buffer is missing", which so many tests read from it, would say nothing."""
+    sections = {"port a": {"driver": "null"}, "port b": {"driver": "null"}, "wire w": {"ports": "a b"}}
+    with pytest.raises(daemon.DaemonFailed) as failure:
+        with daemon.Daemon(sections, planted, {"APUS_PLANT": "lost-buffer"}):
+            pass
+    assert "exit status 1" in str(failure.value) and "1 packet buffers are missing (1 small, 0 large)" in str(failure.value)
+
+
 def test_the_same_build_without_the_fault_passes(planted):
     """Else the cases above could fail for any reason."""
     with Bench(Case("count"), planted) as bench:

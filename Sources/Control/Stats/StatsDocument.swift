@@ -8,6 +8,8 @@ public struct StatsDocument: Codable, Sendable, Equatable {
     public var xdp: [String: ProgramStats]
     /// By CPU number.
     public var lcores: [Int: LcoreStats]
+    /// By the name of the pool. Not among the names of design.md, so a document without it is one too.
+    public var memory: [String: PoolStats]?
 
     public init(ports: [String: PortStats] = [:], checksum: ChecksumStats = .init(), xdp: [String: ProgramStats] = [:],
                 lcores: [Int: LcoreStats] = [:]) {
@@ -19,6 +21,18 @@ public struct StatsDocument: Codable, Sendable, Equatable {
 
     /// One line.
     public var json: Data { ControlReply.json(self) }
+}
+
+/// Packet buffers of one size.
+public struct PoolStats: Codable, Sendable, Equatable {
+    public var buffers: Int
+    /// Of them in packets and in devices' rings, as of now.
+    public var used: Int
+
+    public init(buffers: Int, used: Int) {
+        self.buffers = buffers
+        self.used = used
+    }
 }
 
 public struct PortStats: Codable, Sendable, Equatable {
