@@ -30,6 +30,9 @@ let bpfLink = pkgConfig("--libs", "libbpf", "libelf", "zlib")
 /// APUS_PLANTED=1 swift build --scratch-path .build-planted
 let isPlanted = ProcessInfo.processInfo.environment["APUS_PLANTED"] == "1"
 
+/// Tests of planted bugs need the daemon, and neither tools nor benchmarks.
+let unwanted: Set<String> = isPlanted ? ["apusctl", "apus-bench", "CBench"] : []
+
 /// Which test targets to build: APUS_TESTS=EBPFTests for work on one module, all of them otherwise.
 let testsWanted = ProcessInfo.processInfo.environment["APUS_TESTS"]?.split(separator: ",").map(String.init)
 
@@ -57,7 +60,7 @@ let package = Package(
         .executable(name: "apusctl", targets: ["apusctl"]),
         .executable(name: "apus-loader", targets: ["apus-loader"]),
         .executable(name: "apus-bench", targets: ["apus-bench"]),
-    ],
+    ].filter { !unwanted.contains($0.name) },
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -100,5 +103,5 @@ let package = Package(
         .testTarget(name: "EBPFTests", dependencies: ["EBPF", "CBPF"], swiftSettings: house),
         .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
-    ].filter { target in !target.isTest || testsWanted?.contains(target.name) ?? true }
+    ].filter { target in !unwanted.contains(target.name) && (!target.isTest || testsWanted?.contains(target.name) ?? true) }
 )

@@ -83,7 +83,7 @@ def test_a_tap_that_is_taken(directory):
         sentence = start(directory, TAP)
     finally:
         subprocess.run(["ip", "link", "del", "apus-missing0"], check=True)
-    assert "choose a name no other device has" in sentence
+    assert "choose a name that no other device has" in sentence
 
 
 def test_no_such_namespace(directory):
