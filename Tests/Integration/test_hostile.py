@@ -16,6 +16,7 @@ import pytest
 
 from lab import oracle, owner, packets, pcap
 from lab.daemon import Daemon, binary
+from lab.scope import Scope
 from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, WRITE, FrontEnd, Packed, Split
 
 RINGS = [Split, Packed]
@@ -33,21 +34,17 @@ class Lab:
         self._sections = sections
 
     def __enter__(self):
-        self._stack = contextlib.ExitStack()
-        enter = self._stack.enter_context
-        try:
+        self._scope = Scope()
+        with self._scope.building():
             self.directory = owner.temporary_directory()
-            self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
             self.path, self.written = self.directory / "h.sock", self.directory / "out.pcap"
             ports = {"port h": {"driver": "vhost-user", "path": self.path}, "wire w": {"ports": "h o"}, "apus": {"hugepages": "off"}}
-            self.daemon = enter(Daemon(ports | self._sections(self), binary()))
-        except BaseException:
-            self._stack.close()
-            raise
+            self.daemon = self._scope.enter_context(Daemon(ports | self._sections(self), binary()))
         return self
 
     def __exit__(self, *exception):
-        self._stack.__exit__(*exception)
+        self._scope.__exit__(*exception)
 
     def received(self):
         return self.daemon.stats()["ports"]["h"]["rx_packets"]
@@ -145,7 +142,9 @@ def test_hostile_descriptors(ring, times):
         written = pcap.read(lab.written)
     followers = [frame(1000 + number) for number in range(len(cases))]
     assert [data for data in written if data in followers] == followers
-    strange = [data[:80] for data in written if data not in followers and not any(data in memory for memory in memories)]
+    # A chain may join what lies apart, so piece by piece.
+    strange = [data[:80] for data in written if data not in followers
+               and not all(any(data[at:at + 8] in memory for memory in memories) for at in range(0, len(data), 8))]
     assert not strange, strange
 
 
@@ -312,8 +311,6 @@ def scribble(front, side, chance):
 MESSAGES = {
     "no memory": lambda front: front.share(()),
     "nine regions": lambda front: front.share([(GUEST + n * 4096, 4096, 0x7000_0000_0000 + n * 4096, n * 4096) for n in range(9)]),
-    "a region of no size": lambda front: front.share([(GUEST, 0, 0x7000_0000_0000, 0)]),
-    "a region past all addresses": lambda front: front.share([(GUEST, 2**64 - 4096, 0x7000_0000_0000, 8192)]),
     "a ring of 0": lambda front: front.start(0, front.receive, size=0),
     "a ring of 3": lambda front: front.start(0, front.receive, size=3),
     "a ring of 65536": lambda front: front.start(0, front.receive, size=65536),
@@ -328,7 +325,11 @@ MESSAGES = {
 
 
 def test_hostile_messages():
-    """A front end that breaks the protocol loses its connection at most; the next one is served."""
+    """A front end that breaks the protocol loses its connection at most; the next one is served.
+
+    Not here: a memory table that cannot be mapped, given while the rings run, and memory that is cut short behind a table
+    that was good. Either ends the process in the library (DPDK 22.11): a front end, unlike its guest, is trusted with that.
+    """
     with Lab(to_a_file) as lab:
         for number, (name, say) in enumerate(MESSAGES.items()):
             with contextlib.suppress(OSError), FrontEnd(lab.path) as front:

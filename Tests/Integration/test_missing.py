@@ -30,7 +30,7 @@ def start(directory, sections, apus=None, prefix=(), status=1) -> str:
     common = {"name": directory.name, "lcores": polling_core(), "memory": "64M", "hugepages": "off", "stats-socket": directory / "stats.sock"}
     file = directory / owner.CONFIGURATION
     file.write_text(ini(sections | {"apus": common | (apus or {})}))
-    done = subprocess.run([*map(str, prefix), binary(), file], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*map(str, prefix), binary(), file], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     assert done.returncode == status, done.stderr
     begins = "apus: " if status == 1 else f"{file}:"
     said = [line.removeprefix(begins) for line in done.stderr.splitlines() if line.startswith(begins)]

@@ -8,7 +8,6 @@ Besides TCP between the kernels: frames written by hand, with padding behind the
 and superframes of both. What comes out is captured, and verified by plain Python, by tshark, and by the far kernel.
 """
 
-import contextlib
 import os
 import pathlib
 import shutil
@@ -23,6 +22,7 @@ from lab.chain import LEFT, PACKET_PAGES, RIGHT
 from lab.daemon import REPOSITORY, Daemon, binary, polling_core, present
 from lab.guest import Guest, tap, vhost_user
 from lab.netns import Namespace
+from lab.scope import Scope
 
 LEFT_MAC, FAR_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PLANTED = os.environ.get("APUS_PLANTED_BINARY", REPOSITORY / ".build-planted/release/apus")
@@ -41,24 +41,21 @@ class Way:
 
     def __init__(self, executable=None, environment=None):
         self._executable, self._environment = executable or binary(), environment
-        self._stack = contextlib.ExitStack()
+        self._scope = Scope()
 
     def __enter__(self):
-        try:
+        with self._scope.building():
             self._build()
-        except BaseException:
-            self._stack.close()
-            raise
         return self
 
     def __exit__(self, *exception):
-        self._stack.__exit__(*exception)
+        self._scope.__exit__(*exception)
 
     def _build(self):
-        enter = self._stack.enter_context
+        enter = self._scope.enter_context
         enter(hugepages.Reserved(PACKET_PAGES))
         self.directory = owner.temporary_directory()
-        self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.left, self.far = enter(Namespace("left")), enter(Namespace("far"))
         self.device = owner.device_name("a")
         ports = {"port a": {"driver": "tap", "interface": self.device, "netns": self.left.name}, "wire w": {"ports": "a m"}}
