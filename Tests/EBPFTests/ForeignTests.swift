@@ -3,132 +3,98 @@ import Testing
 
 @testable import EBPF
 
-/// Programs by other people, as Debian ships them: verdict, bytes and map contents equal to the kernel's on the same
-/// packets and the same map contents.
-@Suite(.timeLimit(.minutes(10))) struct ForeignTests {
-    struct Foreign: CustomStringConvertible {
-        let path: String
-        let program: String
-        let section: String
-
-        var description: String { "\(URL(filePath: path).lastPathComponent) \(program)" }
-    }
-
+/// Programs by other people: verdict, bytes and map contents equal to the kernel's on the same packets and the same map
+/// contents; and each of them made to show more than one verdict, where it has more.
+@Suite(.serialized, .timeLimit(.minutes(30))) struct ForeignTests {
     private static let packets = Int(ProcessInfo.processInfo.environment["APUS_FOREIGN_PACKETS"] ?? "") ?? 10_000
 
-    /// Every XDP program of libxdp1's objects, and of those embedded in xdp-bench and xdp-trafficgen.
-    static func all() throws -> [Foreign] {
-        let directories = ["/usr/lib/\(machine)-linux-gnu/bpf", "/usr/lib/bpf"]
-        var paths: [String] = []
-        for directory in directories {
-            for name in ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).sorted() where name.hasSuffix(".o") {
-                paths.append("\(directory)/\(name)")
-            }
-        }
-        for tool in ["/usr/sbin/xdp-bench", "/usr/sbin/xdp-trafficgen"] where FileManager.default.fileExists(atPath: tool) {
-            paths += try embedded(in: tool)
-        }
-        var seen: Set<String> = []
-        var programs: [Foreign] = []
-        for path in paths {
-            guard let object = try? ObjectFile(name: path, bytes: try Objects.bytes(path)) else { continue }
-            for program in object.programs {
-                let foreign = Foreign(path: path, program: program.name, section: object.sections[program.section].name)
-                let identity = program.name + "\(program.instructions.flatMap(\.encoded))"
-                if seen.insert(identity).inserted { programs.append(foreign) }
-            }
-        }
-        return programs
+    private struct Report {
+        var equal: [String] = [], refused: [String] = [], constant: [String] = [], failed: [String] = []
+        var ran = 0, instructions = 0
     }
 
-    private static var machine: String {
-        var system = utsname()
-        _ = unsafe uname(&system)
-        return unsafe withUnsafeBytes(of: &system.machine) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    }
+    /// Maps that hold times, which differ.
+    private static let times: Set<String> = ["ping_map", "flow_state_map"]
 
-    /// BPF objects inside of an executable: each ELF header for machine 247, up to its section headers' end.
-    private static func embedded(in tool: String) throws -> [String] {
-        let bytes = try Objects.bytes(tool)
-        var paths: [String] = []
-        var at = 0
-        while at + 64 < bytes.count {
-            defer { at += 8 }
-            guard bytes[at] == 0x7f, bytes[at + 1] == 0x45, bytes[at + 2] == 0x4c, bytes[at + 3] == 0x46, bytes[at + 18] == 247, bytes[at + 19] == 0 else { continue }
-            let table = Int(Asm.word(Array(bytes[(at + 40)..<(at + 48)]), 0)), count = Int(bytes[at + 60]) | Int(bytes[at + 61]) << 8
-            guard at + table + count * 64 <= bytes.count else { continue }
-            paths.append(try Objects.write(Array(bytes[at..<(at + table + count * 64)])))
-        }
-        return paths
-    }
-
-    /// Contents that make rules bite: flags in every small value, both sides of the traffic's addresses and ports.
-    private static func fill(_ map: BPFMap, _ kernel: KernelTwin, _ random: inout SplitMix) {
-        let definition = map.definition
-        guard !definition.isDataSection, [1, 2, 5, 6, 9, 10, 11].contains(definition.type) else { return }
-        var keys: [[UInt8]] = []
-        switch definition.keySize {
-        case 4 where definition.type == 2 || definition.type == 6:
-            let ports: [UInt16] = [8080, 80, 5201, 40003]
-            keys = ports.flatMap { [[UInt8($0 & 0xff), UInt8($0 >> 8), 0, 0], [UInt8($0 >> 8), UInt8($0 & 0xff), 0, 0]] } + [[0, 0, 0, 0], [1, 0, 0, 0]]
-        case 4: keys = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 100]]
-        case 6: keys = [Array(Frame.macs[0..<6]), Array(Frame.macs[6..<12])]
-        case 16: keys = [[0xfd] + [UInt8](repeating: 0, count: 11) + [10, 0, 0, 1], [0xfd] + [UInt8](repeating: 0, count: 11) + [10, 0, 0, 100]]
-        default: return
-        }
-        for key in keys where definition.type != 2 && definition.type != 6 || Int(key[0]) | Int(key[1]) << 8 < definition.maxEntries {
-            // Per-CPU counters of eight bytes with flags in the low bits: xdp-filter's form.
-            let one = [UInt8([0x3f, 0x15, 0x2a, 0x3f].randomElement(using: &random)!)] + [UInt8](repeating: 0, count: definition.valueSize - 1)
-            let padded = one + [UInt8](repeating: 0, count: (8 - one.count % 8) % 8)
-            let value = definition.isPerCPU ? Array(repeating: padded, count: definition.controlValueSize / padded.count).flatMap { $0 } : one
-            try? map.update(key, value)
-            _ = kernel.update(map.name, key, value, 0)
-        }
-    }
-
-    @Test func equalTheKernel() throws {
-        let programs = try ForeignTests.all()
-        // libxdp1 and xdp-tools are packages this test needs.
-        try #require(programs.count >= 30, "only \(programs.count) foreign programs found: install libxdp1 and xdp-tools")
-        var lines: [String] = [], refused: [String] = [], constant: [String] = []
+    /// Every program in its worlds, up to the first that shows a second verdict.
+    private func run(_ programs: [ForeignProgram], into report: inout Report) throws {
+        defer { TwinRun.unpin() }
         for foreign in programs {
-            // The tools give these maps a size before they load.
-            let object = try ObjectFile(name: foreign.path, bytes: try Objects.bytes(foreign.path))
-            var entries: [String: Int] = [:]
-            for map in object.maps where map.definition.maxEntries == 0 && !map.definition.isDataSection { entries[map.definition.name] = 4 }
-            let program: LoadedProgram, kernel: KernelTwin
+            var verdicts: [UInt32: Int] = [:], coverage = (ran: 0, of: 0)
             do {
-                program = try ProgramLoader.load(object: foreign.path, program: foreign.program, verify: .kernel, entries: entries)
-                // The twin is loaded for a device, which BPF_PROG_TEST_RUN needs: one that reads egress_ifindex has none.
-                kernel = try KernelTwin(object: foreign.path, program: foreign.program, entries: entries)
-            } catch {
-                refused.append("\(foreign): \(("\(error)").split(separator: "\n").last ?? "")")
+                for world in ForeignWorld.all(for: foreign) where verdicts.count < 2 {
+                    TwinRun.pin(world.cpu)
+                    let path = try foreign.with(world.constants)
+                    let object = try ObjectFile(name: path, bytes: try Objects.bytes(path))
+                    var entries: [String: Int] = [:]
+                    // The tools give these maps a size before they load.
+                    for map in object.maps where map.definition.maxEntries == 0 && !map.definition.isDataSection { entries[map.definition.name] = world.size }
+                    if entries.isEmpty && world.cpu != 0 { continue }
+                    let twin = try TwinRun(object: path, program: foreign.name, entries: entries)
+                    var random = SplitMix(8)
+                    if world.isFilled { try ForeignWorld.fill(twin, &random) }
+                    try compare(twin, "\(foreign), \(world.name)", &report)
+                    verdicts.merge(twin.verdicts, uniquingKeysWith: +)
+                    if twin.coverage.ran > coverage.ran { coverage = twin.coverage }
+                }
+            } catch let error as LoadError {
+                report.refused.append("\(foreign): \(ForeignTests.reason(error))")
                 continue
             }
-            var random = SplitMix(8), traffic = Traffic(seed: 31)
-            for map in program.maps { ForeignTests.fill(map, kernel, &random) }
-            var verdicts: [UInt32: Int] = [:]
-            for number in 0..<ForeignTests.packets {
-                let (packet, l3Offset) = traffic.next()
-                var bench = Bench()
-                bench.l3Offset = l3Offset
-                bench.filler = 0
-                // The kernel's test run comes in on the loopback interface, first queue.
-                bench.ingressIndex = 1
-                bench.rxQueue = 0
-                let ours = unsafe bench.run(program, packet), theirs = kernel.run(packet)
-                try #require(ours.outcome == theirs, "\(foreign), packet \(number): \(packet)")
-                verdicts[ours.outcome.verdict, default: 0] += 1
-            }
-            for map in program.maps where [1, 2, 11].contains(map.definition.type) && !map.definition.isDataSection {
-                try #require(map.contents == kernel.entries(map.name), "\(foreign): \(map.name)")
-            }
-            if verdicts.count < 2 { constant.append("\(foreign)") }
-            lines.append("\(foreign): verdicts \(verdicts.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", "))")
+            let shown = verdicts.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
+            report.equal.append("\(foreign): verdicts \(shown); \(coverage.ran) of \(coverage.of) instructions ran")
+            report.ran += coverage.ran
+            report.instructions += coverage.of
+            if verdicts.count < 2 { report.constant.append("\(foreign)") }
         }
-        print("foreign programs: \(lines.count) equal to the kernel over \(ForeignTests.packets) packets each, \(refused.count) refused, \(constant.count) with one verdict only")
-        for line in lines { print("  \(line)") }
-        for line in refused { print("  refused: \(line)") }
-        #expect(lines.count >= 25)
+    }
+
+    private func compare(_ twin: TwinRun, _ what: String, _ report: inout Report) throws {
+        var traffic = WideTraffic(seed: 31)
+        for number in 0..<ForeignTests.packets {
+            let (packet, l3Offset) = traffic.next()
+            if let difference = twin.run(packet, l3Offset) {
+                Issue.record("\(what), packet \(number): \(difference)")
+                report.failed.append(what)
+                return
+            }
+        }
+        if let difference = twin.differingMap(except: ForeignTests.times) {
+            Issue.record("\(what): \(difference)")
+            report.failed.append(what)
+        }
+    }
+
+    private static func reason(_ error: LoadError) -> String {
+        let lines = error.message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+        let source = error.source.map { " (\($0))" } ?? ""
+        return (error.kind == .refused ? "the kernel refuses it: \(lines.last ?? "")" : lines.first ?? "") + source
+    }
+
+    private func printed(_ report: Report, _ title: String) {
+        print("\(title): \(report.equal.count) equal to the kernel over \(ForeignTests.packets) packets each, \(report.refused.count) refused, \(report.constant.count) with one verdict only; \(report.ran) of \(report.instructions) instructions ran at least once")
+        for line in report.equal { print("  \(line)") }
+        for line in report.constant { print("  one verdict: \(line)") }
+        for line in report.refused { print("  refused: \(line)") }
+        for line in report.failed { print("  different: \(line)") }
+    }
+
+    @Test func packagedProgramsEqualTheKernel() throws {
+        let programs = try ForeignProgram.packaged()
+        // libxdp1 and xdp-tools are packages this test needs.
+        try #require(programs.count >= 30, "only \(programs.count) foreign programs found: install libxdp1 and xdp-tools")
+        var report = Report()
+        try run(programs, into: &report)
+        printed(report, "packaged programs")
+        #expect(report.equal.count >= 30)
+    }
+
+    @Test func kernelProgramsEqualTheKernel() throws {
+        var report = Report()
+        let compiled = try KernelSource.compile()
+        for source in compiled where source.path == nil { report.refused.append("\(source.name): does not compile: \(source.complaint)") }
+        try run(try ForeignProgram.programs(of: compiled.compactMap { source in source.path.map { (source.name, $0) } }), into: &report)
+        printed(report, "selftests and samples of Linux 6.12")
+        #expect(report.equal.count >= 40)
     }
 }

@@ -1,0 +1,91 @@
+import Foundation
+
+@testable import EBPF
+
+/// XDP programs of the kernel's own selftests and samples, out of Debian's linux-source-6.12, compiled here. Unpacked
+/// once into .build; objects are made anew by each test run.
+enum KernelSource {
+    struct Missing: Error, CustomStringConvertible { let description: String }
+
+    private static let archive = "/usr/src/linux-source-6.12.tar.xz"
+    private static let top = "linux-source-6.12"
+    private static let selftests = "tools/testing/selftests/bpf", samples = "samples/bpf"
+    private static let cache = Objects.programs.deletingLastPathComponent().appending(path: ".build/kernel-source").path
+
+    struct Compiled {
+        let name: String
+        let path: String?
+        /// The compiler's first complaint, where there is no object.
+        let complaint: String
+    }
+
+    /// Every file of these folders with xdp in its name.
+    static func compile() throws -> [Compiled] {
+        let root = try unpacked()
+        let types = try headers(root)
+        let sources = try ["\(selftests)/progs", samples].flatMap { folder in
+            try FileManager.default.contentsOfDirectory(atPath: "\(root)/\(folder)").sorted()
+                .filter { $0.contains("xdp") && $0.hasSuffix(".c") && !$0.hasSuffix("_user.c") }.map { "\(root)/\(folder)/\($0)" }
+        }
+        guard sources.count > 30 else { throw Missing(description: "\(archive) holds only \(sources.count) XDP programs") }
+        let flags = ["-mcpu=v3", "-Wno-everything", "-D__TARGET_ARCH_x86", "-DENABLE_ATOMICS_TESTS", "-I\(types)",
+                     "-I\(root)/\(selftests)", "-I\(root)/\(selftests)/progs", "-I\(root)/\(samples)", "-I\(types)/lib",
+                     "-I\(root)/tools/include/uapi", "-I/usr/include/bpf", "-I/usr/include"]
+        return sources.map { source in
+            let name = String(source.dropFirst(root.count + 1)).split(separator: "/").last.map(String.init) ?? source
+            // Samples take the kernel's short names for granted.
+            let short = source.contains("/\(samples)/") && source.hasSuffix("_kern.c") ? ["-include", "\(types)/short.h"] : []
+            do {
+                return Compiled(name: name, path: try Objects.compile(at: source, flags: short + flags), complaint: "")
+            } catch {
+                return Compiled(name: name, path: nil, complaint: "\(error)".split(separator: "\n").first { $0.contains("error:") }.map(String.init) ?? "\(error)")
+            }
+        }
+    }
+
+    private static func unpacked() throws -> String {
+        let final = "\(cache)/\(top)"
+        if FileManager.default.fileExists(atPath: final) { return final }
+        guard FileManager.default.fileExists(atPath: archive) else { throw Missing(description: "\(archive) is missing: install linux-source-6.12") }
+        let own = "\(cache)/\(ProcessInfo.processInfo.processIdentifier)"
+        try FileManager.default.createDirectory(atPath: own, withIntermediateDirectories: true)
+        try run("/usr/bin/tar", ["xJf", archive, "-C", own, "--wildcards", "--no-wildcards-match-slash"]
+            + ["\(selftests)/progs/*xdp*", "\(selftests)/progs/*.h", "\(selftests)/*.h", "\(samples)/*xdp*", "\(samples)/*.h", "tools/lib/bpf/*.h",
+               "tools/include/uapi/linux/*.h"].map { "\(top)/\($0)" })
+        // Whoever comes first: the others' copies go.
+        if unsafe rename("\(own)/\(top)", final) != 0 && !FileManager.default.fileExists(atPath: final) { throw Missing(description: "cannot unpack \(archive)") }
+        try? FileManager.default.removeItem(atPath: own)
+        return final
+    }
+
+    /// What the programs include besides: the running kernel's types, libbpf's headers under their usual name.
+    private static func headers(_ root: String) throws -> String {
+        let folder = NSTemporaryDirectory() + "apus-kernel-headers-\(ProcessInfo.processInfo.processIdentifier)"
+        try FileManager.default.createDirectory(atPath: folder + "/lib/uapi", withIntermediateDirectories: true)
+        try run("/usr/sbin/bpftool", ["btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"], output: folder + "/vmlinux.h")
+        for (name, target) in [("bpf", "\(root)/tools/lib/bpf"), ("uapi/linux", "/usr/include/linux")] {
+            try? FileManager.default.createSymbolicLink(atPath: "\(folder)/lib/\(name)", withDestinationPath: target)
+        }
+        try """
+            #include <linux/types.h>
+            #define __force
+            typedef __u8 u8; typedef __u16 u16; typedef __u32 u32; typedef __u64 u64;
+            typedef __s8 s8; typedef __s16 s16; typedef __s32 s32; typedef __s64 s64;
+            """.write(toFile: folder + "/short.h", atomically: true, encoding: .utf8)
+        return folder
+    }
+
+    private static func run(_ tool: String, _ arguments: [String], output: String? = nil) throws {
+        let process = Process()
+        process.executableURL = URL(filePath: tool)
+        process.arguments = arguments
+        if let output {
+            _ = FileManager.default.createFile(atPath: output, contents: nil)
+            process.standardOutput = FileHandle(forWritingAtPath: output)
+        }
+        process.standardError = FileHandle.nullDevice
+        do { try process.run() } catch { throw Missing(description: "\(tool) does not run: 'make deps' installs it") }
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else { throw Missing(description: "\(tool) \(arguments.first ?? "") failed") }
+    }
+}
