@@ -63,7 +63,7 @@ import Testing
     }
 
     /// Contents that make rules bite: flags in every small value, both sides of the traffic's addresses and ports.
-    private static func fill(_ map: BPFMap, _ kernel: KernelTwin, _ random: inout SplitMix) {
+    static func fill(_ map: BPFMap, _ kernel: KernelTwin, _ random: inout SplitMix) {
         let definition = map.definition
         guard !definition.isDataSection, [1, 2, 5, 6, 9, 10, 11].contains(definition.type) else { return }
         var keys: [[UInt8]] = []
