@@ -11,13 +11,13 @@ DEPS_STAMP  := .build/deps.stamp
 
 # What for: README.md, "Dependencies".
 PACKAGES := build-essential pkg-config ca-certificates \
-	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev \
+	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev llvm-19-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
 	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
 	libc6-dev-arm64-cross libgcc-12-dev-arm64-cross qemu-user \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-arm64 test-integration bench bench-forward bench-sums bench-loop clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-arm64 test-integration bench bench-forward bench-sums bench-loop bench-engine clean
 
 all: build
 
@@ -82,11 +82,14 @@ soak-contract: build
 	swift build $(TEST_FLAGS) --build-tests
 	APUS_SOAK=40 APUS_SEED=$$(date +%s) swift test $(TEST_FLAGS) --skip-build --filter 'ContractPropertyTests|AnalysisSoundnessTests|LookTests'
 
-bench: bench-forward bench-sums bench-loop
+bench: bench-forward bench-sums bench-loop bench-engine
 
 # Packets a second beside testpmd and Open vSwitch; BENCH="--realtime --sizes 64" and the like go to bench/forward.py.
 bench-forward: build
 	$(PYTHON) bench/forward.py $(BENCH)
+
+bench-engine: build
+	$(RELEASE)/apus-bench engine
 
 bench-sums: build
 	$(RELEASE)/apus-bench sums

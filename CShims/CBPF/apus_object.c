@@ -215,6 +215,14 @@ int apus_test_run(int program_fd, const void *in, size_t in_size, void *out, uin
     return error;
 }
 
+int apus_test_repeat(int program_fd, const void *in, size_t in_size, uint32_t repeat, uint32_t *duration)
+{
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = (uint32_t)in_size, .repeat = (int)repeat);
+    int error = bpf_prog_test_run_opts(program_fd, &options);
+    *duration = options.duration;
+    return error;
+}
+
 int apus_program_load(const void *instructions, size_t count, char *log, uint32_t log_size)
 {
     LIBBPF_OPTS(bpf_prog_load_opts, options, .log_buf = log, .log_size = log_size, .log_level = 1);

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/rseq.h>
 #include <time.h>
 #include <unistd.h>
 
 static __thread struct apus_scratch scratch;
+uint64_t apus_context[8];
 
 struct apus_scratch *apus_scratch(void) { return &scratch; }
 
@@ -25,6 +27,22 @@ uint32_t apus_cpu(void)
 {
     int cpu = sched_getcpu();
     return cpu < 0 ? 0 : (uint32_t)cpu;
+}
+
+long apus_cpu_place(void) { return __rseq_size ? (long)__rseq_offset + (long)offsetof(struct rseq, cpu_id) : 0; }
+
+void apus_stay(_Bool stays)
+{
+    static __thread cpu_set_t before;
+    if (!stays) {
+        sched_setaffinity(0, sizeof(before), &before);
+        return;
+    }
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(apus_cpu(), &here);
+    sched_getaffinity(0, sizeof(before), &before);
+    sched_setaffinity(0, sizeof(here), &here);
 }
 
 // xorshift64*, seeded from the clock and the thread's own address.

@@ -13,6 +13,7 @@ final class Forwarder {
     private var opener: PortOpener
     /// Outlive the lcores.
     private let programs: [LoadedProgram]
+    private var compiler: ProgramCompiler?
     private var ports: [any OpenPort] = []
     private var bridges: [OpenBridge] = []
     /// What the lcores write to, so they outlive the lcores too, whoever else reads them.
@@ -33,7 +34,7 @@ final class Forwarder {
         programs = try configuration.programs.map { section in
             guard let loader else { preconditionFailure("there is a loader where there are programs") }
             let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
-            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel, interpreted")
+            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel")
             for note in program.notes { logger.notice("xdp \(section.name): \(note)") }
             return program
         }
@@ -117,6 +118,8 @@ final class Forwarder {
         let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter,
                                 rings: counters.map(\.capture))
         self.commands = commands
+        let wanted = zip(configuration.programs, programs).filter { $0.0.engine == .jit }.map { ($0.0.name, $0.1) }
+        if !wanted.isEmpty { compiler = ProgramCompiler(wanted, logger: logger) }
         socket = try ControlSocket(path: configuration.daemon.statsSocket, commands: commands.all)
         logger.info("\(configuration.daemon.name): forwarding on CPU \(CPUList.text(cpus)), stats at \(configuration.daemon.statsSocket)")
     }
@@ -188,6 +191,8 @@ final class Forwarder {
         follower = nil
         for lcore in lcores { lcore.stop() }
         lcores.removeAll()
+        compiler?.stop()
+        compiler = nil
         // DPDK removes no device while it makes another, so a port that waits for its peer goes first.
         for port in ports where !port.hasPeer { port.close() }
         for port in ports where port.hasPeer { port.close() }

@@ -8,7 +8,7 @@ import Wire
 /// Reads: the burst and each packet's state. Writes: whatever the program writes; states; checksum fields.
 /// Next: the following program of the chain for `PASS`, the ingress port for `TX`; the rest ends here.
 public struct ProgramStage {
-    let interpreter: Interpreter
+    let runner: Runner
     let mode: ChecksumMode
     /// A program without a reachable packet store carries no tracking at all.
     let canWrite: Bool
@@ -22,7 +22,7 @@ public struct ProgramStage {
 
     /// - Parameter program: outlives the stage.
     public init(_ program: LoadedProgram, mode: ChecksumMode, counters: ProgramCounters) {
-        interpreter = unsafe program.interpreter
+        runner = unsafe program.runner
         canWrite = program.canWrite
         watchesChecksum = program.watchesChecksum
         mayClearChecksum = program.mayClearChecksum
@@ -73,10 +73,10 @@ public struct ProgramStage {
             effect = unsafe withUnsafeMutablePointer(to: &look) { look in
                 unsafe context.unfinished = UnfinishedChecksum(field: state.field, isOpaque: state.kind == .opaque,
                                                                complete: finishForLook, argument: look)
-                return interpreter.run(&context)
+                return runner.run(&context)
             }
         } else {
-            effect = interpreter.run(&context)
+            effect = runner.run(&context)
         }
         if unsafe context.data != start || context.dataEnd != end {
             unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)

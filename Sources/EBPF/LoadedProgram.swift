@@ -20,17 +20,23 @@ internal import CBPF
     public var mayClearChecksum: Bool { analysis.mayClearField }
     /// No kernel verified it: every access is checked while it runs.
     public let isSandboxed: Bool
-    private let body: ProgramBody
-    private let set: ProgramSet
-    private let linked: LinkedProgram
+    /// It has no packet but bare memory, which r1 and r2 say.
+    let isRaw: Bool
+    /// Places of the maps it refers to, in the object.
+    let referred: Set<Int>
+    let body: ProgramBody
+    let set: ProgramSet
+    let linked: LinkedProgram
 
-    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, maps: Set<Int>) {
+    init(_ linked: LinkedProgram, _ body: ProgramBody, _ set: ProgramSet, maps: Set<Int>, isRaw: Bool = false) {
         name = linked.program.name
         section = linked.section
         isFragsAware = LoadedProgram.isFragsAware(section: section)
         instructions = linked.instructions.count
         self.maps = maps.sorted().compactMap { set.maps[$0] }
         isSandboxed = set.isSandboxed
+        self.isRaw = isRaw
+        referred = maps
         self.linked = linked
         self.body = body
         self.set = set

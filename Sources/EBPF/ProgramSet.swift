@@ -1,9 +1,13 @@
+internal import CBPF
 internal import Synchronization
 
 /// One program's code, at an address that program arrays hold.
 @safe final class ProgramBody {
     let image: UnsafeMutablePointer<ProgramImage>
     private let code: UnsafeMutablePointer<DecodedInstruction>
+    private let compiled: UnsafeMutablePointer<UInt64>
+    /// The same as `code`, for the compiler.
+    let instructions: [DecodedInstruction]
 
     private let found: Mutex<Analysis>
     /// As of now: a program array that changes changes it.
@@ -14,10 +18,14 @@ internal import Synchronization
         unsafe code = .allocate(capacity: slots.count)
         unsafe code.initialize(from: slots, count: slots.count)
         unsafe image = .allocate(capacity: 1)
+        unsafe compiled = .allocate(capacity: 2)
+        unsafe compiled.initialize(repeating: 0, count: 2)
+        instructions = slots
     }
 
     deinit {
         unsafe image.deallocate()
+        unsafe compiled.deallocate()
         unsafe code.deallocate()
     }
 
@@ -27,6 +35,9 @@ internal import Synchronization
             unsafe code[at].marks = keepsMarks ? code[at].marks | marks.rawValue : marks.rawValue
         }
         found.withLock { $0 = analysis }
+        // Compiled code has the old marks in it: interpreted until somebody compiles it again.
+        unsafe apus_release64(compiled, 0)
+        unsafe apus_release64(compiled + 1, 0)
     }
 
     /// Tests: marks every instruction, so that a trace sees it run. Verification and analysis are over.
@@ -37,7 +48,8 @@ internal import Synchronization
     var codeAddress: UnsafeRawPointer { unsafe UnsafeRawPointer(code) }
 
     func finish(_ count: Int, maps: UnsafePointer<UnsafeMutablePointer<MapStorage>>, mapCount: Int, isSandboxed: Bool) {
-        unsafe image.initialize(to: ProgramImage(code: UnsafePointer(code), codeCount: count, maps: maps, mapCount: mapCount, isSandboxed: isSandboxed))
+        unsafe image.initialize(to: ProgramImage(code: UnsafePointer(code), codeCount: count, maps: maps, mapCount: mapCount, isSandboxed: isSandboxed,
+                                                  compiled: compiled))
     }
 }
 
@@ -48,8 +60,11 @@ internal import Synchronization
     let isSandboxed: Bool
     /// What the analysis may believe of accesses.
     let isVerified: Bool
+    private let isRaw: Bool
     private(set) var maps: [Int: BPFMap] = [:]      // by place in the object
     private var bodies: [String: ProgramBody] = [:]
+    /// What `LoadedProgram`s of the other programs are made of.
+    private var others: [(linked: LinkedProgram, maps: Set<Int>)] = []
     /// What program arrays hold, by place in the object and by slot: what the analysis goes by. Only what `fill` and
     /// `LoadedProgram.enter` put there stands there: programs cannot write to such a map.
     private var slots: [Int: [UInt32: LinkedProgram]] = [:]
@@ -59,8 +74,9 @@ internal import Synchronization
     /// Inner maps made for static contents and foreign programs live in the `held` of the map that points to them.
 
     /// - Parameter isVerified: unverified otherwise than by the sandbox: tests alone, of programs they know to be good.
-    init(_ object: ObjectFile, isSandboxed: Bool, isVerified: Bool? = nil) {
+    init(_ object: ObjectFile, isSandboxed: Bool, isVerified: Bool? = nil, isRaw: Bool = false) {
         self.object = object
+        self.isRaw = isRaw
         self.isSandboxed = isSandboxed
         self.isVerified = isVerified ?? !isSandboxed
     }
@@ -74,7 +90,7 @@ internal import Synchronization
         slotsLock.withLock { _ in slots = ProgramSet.initial(programs) }
         for linked in programs {
             let program = try prepare(linked)
-            if loaded == nil { loaded = program }
+            if loaded == nil { loaded = program } else { others.append((linked, program.referred)) }
         }
         // Inner maps that only static contents name.
         for outer in maps.values where MapKind(outer.definition.type) == .mapArray || MapKind(outer.definition.type) == .mapHash {
@@ -102,11 +118,12 @@ internal import Synchronization
             slots[reference.slot].immediate = unsafe reference.valueOffset.map { unsafe map.storage.pointee.table + UInt64($0) }
                 ?? UInt64(UInt(bitPattern: map.storage))
         }
-        let analysis = analysis(of: linked)
+        // What the analysis knows starts from a context in r1.
+        let analysis = isRaw ? Analysis.worst(linked, "bare instructions") : analysis(of: linked)
         for (at, marks) in analysis.marks.enumerated() { slots[at].marks = marks.rawValue }
         let body = ProgramBody(slots, analysis)
         bodies[linked.program.name] = body
-        return LoadedProgram(linked, body, self, maps: Set(references.map(\.map)))
+        return LoadedProgram(linked, body, self, maps: Set(references.map(\.map)), isRaw: isRaw)
     }
 
     /// With the programs that its tail calls reach as of now. Those of other objects may go on anywhere.
@@ -140,6 +157,11 @@ internal import Synchronization
 
     private func adopt(keepsMarks: Bool) {
         for linked in programs { bodies[linked.program.name]?.adopt(analysis(of: linked), keepsMarks: keepsMarks) }
+    }
+
+    /// Programs beside the one asked for, which tail calls may lead to.
+    func companions() -> [LoadedProgram] {
+        others.compactMap { other in bodies[other.linked.program.name].map { LoadedProgram(other.linked, $0, self, maps: other.maps) } }
     }
 
     private func map(_ index: Int, _ linked: LinkedProgram, at slot: Int?) throws(LoadError) -> BPFMap {

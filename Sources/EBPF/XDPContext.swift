@@ -33,7 +33,11 @@ public enum XDPVerdict: UInt32, Sendable {
     /// How much.
     public var bytesBehind: Int
     /// Set where the packet's checksum is not finished.
-    public var unfinished: UnfinishedChecksum?
+    public var unfinished: UnfinishedChecksum? {
+        @_noLocks didSet { watched = unfinished?.watched.rawValue ?? 0 }
+    }
+    /// Of `unfinished`, 0 without: what compiled code asks.
+    private(set) var watched: UInt8 = 0
 
     @_noLocks
     public init(data: UnsafeMutableRawPointer, dataEnd: UnsafeMutableRawPointer, dataMeta: UnsafeMutableRawPointer,

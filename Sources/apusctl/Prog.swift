@@ -1,4 +1,5 @@
 import ArgumentParser
+import Compiler
 import EBPF
 import Foundation
 
@@ -10,8 +11,14 @@ struct Prog: ParsableCommand {
 enum EngineName: String, ExpressibleByArgument, CaseIterable {
     case interpreter, jit
 
-    func require() throws {
-        if self == .jit { throw Failure("There is no compiler yet: use --engine interpreter.") }
+    /// Compiles the program where that is asked for. The code lives as long as what comes back.
+    func prepare(_ program: LoadedProgram) throws -> CompiledCode? {
+        guard self == .jit else { return nil }
+        do throws(CompilerError) {
+            return try Compiler().compile(program)
+        } catch {
+            throw Failure("\(error)")
+        }
     }
 }
 
@@ -24,17 +31,14 @@ struct ProgExec: ParsableCommand {
     var memory: String?
 
     @Option(help: "interpreter or jit.")
-    var engine = EngineName.interpreter
+    var engine = EngineName.jit
 
     func run() throws {
-        try engine.require()
         guard var bytes = MapContents.bytes(memory ?? "") else { throw Failure("--memory is not hexadecimal: '\(memory ?? "")'.") }
         let input = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
         guard let program = MapContents.bytes(input) else { throw Failure("Standard input is not hexadecimal.") }
-        do throws(LoadError) {
-            print(String(try RawProgram.run(program, memory: &bytes), radix: 16))
-        } catch {
-            throw Failure("\(error)")
-        }
+        var code: CompiledCode?
+        let answer = try RawProgram.run(program, memory: &bytes) { code = try engine.prepare($0) }
+        withExtendedLifetime(code) { print(String(answer, radix: 16)) }
     }
 }

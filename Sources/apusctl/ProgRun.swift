@@ -22,7 +22,7 @@ struct ProgRun: ParsableCommand {
     var count = 1
 
     @Option(help: "interpreter or jit.")
-    var engine = EngineName.interpreter
+    var engine = EngineName.jit
 
     @Option(help: "kernel or sandbox.")
     var verify = VerifyName.kernel
@@ -45,7 +45,6 @@ struct ProgRun: ParsableCommand {
     }
 
     func run() throws {
-        try engine.require()
         let packet = try read(dataIn)
         guard packet.count >= 14 else { throw Failure("\(dataIn) holds \(packet.count) bytes: a packet has an Ethernet header of 14.") }
         guard packet.count <= 65_536 else { throw Failure("\(dataIn) holds \(packet.count) bytes: a packet has at most 65536.") }
@@ -56,7 +55,8 @@ struct ProgRun: ParsableCommand {
             throw Failure("\(error)")
         }
         for map in maps { try fill(map, loaded) }
-        let run = PacketRun(loaded, packet: packet, count: count)
+        let code = try engine.prepare(loaded)
+        let run = withExtendedLifetime(code) { PacketRun(loaded, packet: packet, count: count) }
         if let dataOut { try write(run.bytes, to: dataOut) }
         // Standard output carries one thing.
         guard dataOut != "-" else { return }

@@ -93,7 +93,7 @@ private let words: [BadConfiguration] = [
     .init([4: "driver = tun"], "f:4: [port a] driver: unknown value 'tun'; \(drivers)"),
     .init([7: "driver = vhost"], "f:7: [port b] driver: unknown value 'vhost'; did you mean 'vhost-user'? \(drivers)"),
     .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"),
-    .init([12: "object = x.o\nengine = jit"], "f:13: [xdp x] engine: 'jit' is not in this version; allowed: interpreter"),
+    .init([12: "object = x.o\nengine = ebpf"], "f:13: [xdp x] engine: unknown value 'ebpf'; allowed: jit, interpreter"),
     .init([12: "object = x.o\nverify = sandbox"], "f:13: [xdp x] verify: 'sandbox' is not in this version; allowed: kernel"),
     .init([12: "object = x.o\nchecksum = lasy"],
           "f:13: [xdp x] checksum: unknown value 'lasy'; did you mean 'lazy'? allowed: lazy, eager, full"),

@@ -138,7 +138,7 @@ import Testing
         #expect(configuration.ports.map(\.lcores) == [[1], [1]])
         #expect(configuration.ports[1].driver == .vhostUser(path: "/run/b.sock", role: .server))
         let program = try #require(configuration.programs.first)
-        #expect(program.program == nil && program.checksum == .lazy && program.verify == .kernel && program.engine == .interpreter)
+        #expect(program.program == nil && program.checksum == .lazy && program.verify == .kernel && program.engine == .jit)
     }
 
     @Test func sectionsMayStandInAnyOrder() throws {

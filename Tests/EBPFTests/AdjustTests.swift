@@ -38,7 +38,7 @@ import Testing
 
     struct Command { let kind: UInt16, distance: Int16 }
 
-    private static func packet(_ commands: [Command], size: Int, _ random: inout SplitMix) -> [UInt8] {
+    static func packet(_ commands: [Command], size: Int, _ random: inout SplitMix) -> [UInt8] {
         var bytes = (0..<size).map { _ in UInt8.random(in: 0...255, using: &random) }
         for i in 0..<4 {
             let command = i < commands.count ? commands[i] : Command(kind: 3, distance: 0)
@@ -61,7 +61,7 @@ import Testing
         return true
     }
 
-    private static func random(_ random: inout SplitMix) -> (commands: [Command], size: Int) {
+    static func random(_ random: inout SplitMix) -> (commands: [Command], size: Int) {
         let commands = (0..<Int.random(in: 0...4, using: &random)).map { _ in
             let kind = UInt16.random(in: 0...2, using: &random)
             let reach = [4, 20, 60, 250, 4000].randomElement(using: &random)!

@@ -229,17 +229,18 @@ import Testing
         #expect(runs > 40_000)
     }
 
+    /// f(n): store n at the frame's far end, call f(n - 1), add what is still there.
+    static func nested(_ depth: Int32) -> [I] {
+        [Asm.mov(1, imm: depth), Asm.callLocal(2), Asm.alu(0xbf, 0, 0), Asm.exit,
+         Asm.store(Asm.double, 10, -512, 1), Asm.mov(0, imm: 0), I(opcode: 0x15, destination: 1, offset: 4), Asm.alu(0x07, 1, imm: -1),
+         Asm.callLocal(-5), Asm.load(Asm.double, 1, 10, -512), Asm.alu(0x0f, 0, 1), Asm.exit]
+    }
+
     /// Eight frames deep, each with its own 512 bytes; the ninth is refused by the verifier and aborts here.
     @Test func framesAreSeparate() throws {
-        // f(n): store n at the frame's far end, call f(n - 1), add what is still there.
-        func nested(_ depth: Int32) -> [I] {
-            [Asm.mov(1, imm: depth), Asm.callLocal(2), Asm.alu(0xbf, 0, 0), Asm.exit,
-             Asm.store(Asm.double, 10, -512, 1), Asm.mov(0, imm: 0), I(opcode: 0x15, destination: 1, offset: 4), Asm.alu(0x07, 1, imm: -1),
-             Asm.callLocal(-5), Asm.load(Asm.double, 1, 10, -512), Asm.alu(0x0f, 0, 1), Asm.exit]
-        }
-        let seven = try LoadedProgram.bare(nested(6))
+        let seven = try LoadedProgram.bare(InstructionTests.nested(6))
         #expect((Bench().run(seven, [UInt8](repeating: 0, count: 64))).r0 == 21)
-        let eight = try LoadedProgram.bare(nested(7))
+        let eight = try LoadedProgram.bare(InstructionTests.nested(7))
         let run = Bench().run(eight, [UInt8](repeating: 0, count: 64))
         #expect(run.effect.verdict == .aborted)
     }

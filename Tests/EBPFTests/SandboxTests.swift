@@ -34,17 +34,17 @@ import Testing
         deinit { unsafe munmap(base, 3 * Guarded.page) }
 
         /// Runs on a packet at the page's start or end, without room around it.
-        func run(_ program: LoadedProgram, _ packet: [UInt8], atEnd: Bool) -> Effect {
+        func run(_ program: LoadedProgram, _ packet: [UInt8], atEnd: Bool, engine: Engine = .interpreter) -> Effect {
             let start = unsafe base + Guarded.page + (atEnd ? Guarded.page - packet.count : 0)
             unsafe UnsafeMutableRawBufferPointer(start: start, count: packet.count).copyBytes(from: packet)
             var context = unsafe XDPContext(data: start, dataEnd: start + packet.count, dataMeta: start, bufferStart: start,
                                             bufferEnd: start + packet.count, ingressIndex: 1)
-            return withExtendedLifetime(program) { unsafe program.interpreter.run(&context) }
+            return withExtendedLifetime(program) { unsafe engine == .compiled ? program.runner.run(&context) : program.interpreter.run(&context) }
         }
     }
 
     /// Maps work as before: what is in them can be listed, and a new entry found again.
-    private func checkMaps(_ program: LoadedProgram) throws {
+    static func checkMaps(_ program: LoadedProgram) throws {
         for map in program.maps where [1, 9, 11].contains(map.definition.type) {
             let key = map.definition.type == 11 ? [32, 0, 0, 0, 1, 2, 3, 4] : [UInt8](repeating: 9, count: map.definition.keySize)
             let value = [UInt8](repeating: 3, count: map.definition.valueSize)
@@ -57,7 +57,7 @@ import Testing
     }
 
     /// Instructions that mostly decode: registers there are, jumps that stay inside, helpers and maps that exist.
-    private static func random(_ count: Int, _ random: inout SplitMix) -> [Instruction] {
+    static func random(_ count: Int, _ random: inout SplitMix) -> [Instruction] {
         let helpers: [Int32] = [1, 2, 3, 5, 6, 7, 8, 12, 23, 25, 28, 44, 51, 54, 65, 87, 88, 89, 93, 94, 105, 130, 131, 132, 133, 134, 164, 165, 177, 181, 182, 188, 189, 190, 195, 204, 206]
         var code: [Instruction] = []
         while code.count < count {
@@ -84,6 +84,11 @@ import Testing
         return code + [Asm.mov(0, imm: 2), Asm.exit]
     }
 
+    static let start: [Instruction] = [
+        Asm.mov(6, 1), Asm.load(Asm.word, 7, 1, 0), Asm.load(Asm.word, 8, 1, 4), Asm.mov(9, 7), Asm.mov(2, 10), Asm.alu(0x07, 2, imm: -16), Asm.mov(3, 2),
+        Asm.mov(4, imm: 0), Asm.mov(5, imm: 0), Asm.store(Asm.double, 10, -16, imm: 1),
+    ]
+
     @Test func randomInstructions() throws {
         let count = Int(ProcessInfo.processInfo.environment["APUS_SANDBOX_RUNS"] ?? "") ?? 8000
         var random = SplitMix(4711)
@@ -91,9 +96,7 @@ import Testing
         var faults: [Fault: Int] = [:], refused = 0, wrote = 0
         for number in 0..<count {
             // Arguments a helper may like: a context, maps, and pointers to the stack.
-            let start: [Instruction] = [Asm.mov(6, 1), Asm.load(Asm.word, 7, 1, 0), Asm.load(Asm.word, 8, 1, 4), Asm.mov(9, 7), Asm.mov(2, 10), Asm.alu(0x07, 2, imm: -16), Asm.mov(3, 2), Asm.mov(4, imm: 0), Asm.mov(5, imm: 0),
-                                        Asm.store(Asm.double, 10, -16, imm: 1)]
-            let code = start + SandboxTests.random(Int.random(in: 4...40, using: &random), &random)
+            let code = SandboxTests.start + SandboxTests.random(Int.random(in: 4...40, using: &random), &random)
             let program: LoadedProgram
             do throws(LoadError) {
                 program = try LoadedProgram.bare(code, maps: SandboxTests.definitions, sandboxed: true)
@@ -109,7 +112,7 @@ import Testing
                 if effect.fault != .none { try #require(effect.verdict == .aborted) }
                 if effect.wrote { wrote += 1 }
             }
-            try checkMaps(program)
+            try SandboxTests.checkMaps(program)
             _ = program.map(named: "ring")?.nextRecord()
         }
         print("sandbox: \(count) programs, \(refused) refused, runs by end: \(faults), \(wrote) wrote to the packet")
@@ -147,7 +150,7 @@ import Testing
                 let effect = guarded.run(program, Array(traffic.next().packet.prefix(4096)), atEnd: pass % 2 == 1)
                 faults[effect.fault, default: 0] += 1
             }
-            try checkMaps(program)
+            try SandboxTests.checkMaps(program)
         }
         print("sandbox: 3000 mutated programs, \(refused) refused, runs by end: \(faults)")
         #expect(faults[.none, default: 0] > 2500 && faults[.access, default: 0] > 250)
@@ -181,10 +184,13 @@ import Testing
     ] as [(String, [Instruction], Fault)])
     func limits(_ name: String, _ code: [Instruction], _ fault: Fault) throws {
         let program = try LoadedProgram.bare(code + [Asm.mov(0, imm: 2), Asm.exit], maps: SandboxTests.definitions, sandboxed: true)
-        let guarded = Guarded()
-        for atEnd in [false, true] {
-            let effect = guarded.run(program, [UInt8](repeating: 7, count: 60), atEnd: atEnd)
-            #expect(effect.fault == fault && effect.verdict == (fault == .none ? .pass : .aborted))
+        let guarded = Guarded(), code = try Twins.compiler.get().compile(program)
+        for engine in [Engine.interpreter, .compiled] {
+            for atEnd in [false, true] {
+                let effect = guarded.run(program, [UInt8](repeating: 7, count: 60), atEnd: atEnd, engine: engine)
+                #expect(effect.fault == fault && effect.verdict == (fault == .none ? .pass : .aborted), "\(engine)")
+            }
         }
+        code.retire()
     }
 }

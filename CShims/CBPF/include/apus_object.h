@@ -76,6 +76,8 @@ int apus_map_next_key(int fd, const void *_Nullable key, void *_Nonnull next);
 // BPF_PROG_TEST_RUN of an XDP program, once. out_size goes in as room and comes out as the packet's size.
 int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void *_Nonnull out,
                   uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
+// The same `repeat` times on one packet, each time on what the last run left; nanoseconds a run, rounded down.
+int apus_test_repeat(int program_fd, const void *_Nonnull in, size_t in_size, uint32_t repeat, uint32_t *_Nonnull duration);
 // Loads bare instructions as an XDP program without an object, for the tests. fd or -errno.
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
 int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);

@@ -15,7 +15,6 @@
 // were a Swift local; thread-local they are there, and no two lcores share them.
 struct apus_scratch {
     uint64_t registers[16];     // r0 to r10; [11] holds the immediate of the instruction at hand
-    uint64_t context[8];        // never read: only its address counts, it stands for struct xdp_md
     uint64_t saved[APUS_FRAMES_MAX][8];
     uint8_t frames[APUS_FRAMES_MAX][APUS_FRAME_BYTES] __attribute__((aligned(64)));
     uint64_t traced;            // tests: a byte map of the instructions that ran, from `traced_code` on; 0: no trace
@@ -27,7 +26,6 @@ _Static_assert(offsetof(struct apus_scratch, frames) % 64 == 0, "frames are clea
 struct apus_scratch *_Nonnull apus_scratch(void) APUS_HOT;
 APUS_INLINE uint64_t *_Nonnull apus_scratch_registers(struct apus_scratch *_Nonnull s) { return s->registers; }
 APUS_INLINE uint64_t *_Nonnull apus_scratch_saved(struct apus_scratch *_Nonnull s) { return s->saved[0]; }
-APUS_INLINE uint64_t apus_scratch_context(struct apus_scratch *_Nonnull s) { return (uint64_t)s->context; }
 APUS_INLINE uint64_t apus_scratch_frames(struct apus_scratch *_Nonnull s) { return (uint64_t)s->frames[0]; }
 
 // Tests only: which instructions run. `step` is the size of one.
@@ -41,12 +39,27 @@ APUS_INLINE void apus_trace(const void *_Nonnull code, size_t step)
 }
 void apus_set_trace(uint8_t *_Nullable map, const void *_Nullable code, size_t size);
 
+// Never read: only its address counts, it stands for struct xdp_md.
+extern uint64_t apus_context[8];
+APUS_INLINE uint64_t apus_context_address(void) { return (uint64_t)apus_context; }
+
+// Compiled code: `count` contexts, each run leaves an effect. Returns r0 of the last.
+APUS_INLINE uint64_t apus_run_burst(uint64_t entry, void *_Nonnull contexts, void *_Nonnull effects, size_t count)
+{
+    return ((uint64_t (*)(void *, void *, size_t))entry)(contexts, effects, count);
+}
+
 enum apus_clock { APUS_CLOCK_MONOTONIC, APUS_CLOCK_BOOT, APUS_CLOCK_COARSE, APUS_CLOCK_TAI };
 uint64_t apus_ktime_ns(enum apus_clock clock) APUS_HOT;
 // Hands a packet whose checksum a program is about to look at to whoever can finish it.
 typedef void (*apus_completion)(void *_Nonnull argument);
 APUS_INLINE void apus_complete(apus_completion _Nonnull complete, void *_Nonnull argument) { complete(argument); }
 uint32_t apus_cpu(void) APUS_HOT;
+// Where the kernel keeps this thread's CPU number, in bytes from the thread pointer (restartable sequences, glibc 2.35);
+// 0: nowhere.
+long apus_cpu_place(void);
+// Keeps this thread on the CPU it is on, or lets it go where it might before: for tests and measurements.
+void apus_stay(_Bool stays);
 uint32_t apus_possible_cpus(void);          // highest CPU number there can be, plus one
 uint32_t apus_random32(void) APUS_HOT;      // not for secrets
 

@@ -7,10 +7,7 @@ public struct XDPConfiguration: Sendable, Equatable {
         static var later: [String] { ["sandbox"] }
     }
 
-    public enum Engine: String, ConfigurationWord {
-        case interpreter
-        static var later: [String] { ["jit"] }
-    }
+    public enum Engine: String, ConfigurationWord { case jit, interpreter }
 
     public var name: String
     /// The object file; a relative one has been joined to the directory of the configuration file.
@@ -35,7 +32,7 @@ extension XDPConfiguration {
         line = reader.section.line
         checksum = reader.choice("checksum") ?? .lazy
         verify = reader.choice("verify") ?? .kernel
-        engine = reader.choice("engine") ?? .interpreter
+        engine = reader.choice("engine") ?? .jit
         program = reader.entry("program")?.value
         if let program, program.contains(where: { $0 == " " || $0 == "\t" }) {
             reader.report("program", "\(program.quoted) is not one word", "one program a section; name a second [xdp] section for another")

@@ -33,6 +33,8 @@ public struct Analysis: Sendable {
         public internal(set) var fromL3: ByteRange?
         /// It is certainly the checksum field, and nothing else.
         public internal(set) var isField = false
+        /// It certainly reaches the packet, and not the stack or a map in some runs.
+        var isCertain = true
     }
 
     /// A helper that moves the packet's ends.

@@ -51,6 +51,7 @@ final class AnalysisEngine {
         var l3 = ByteRange()
         var isL3Certain = true
         var isField = true
+        var isCertain = true
     }
 
     private(set) var codes: [Code] = []
@@ -286,12 +287,13 @@ final class AnalysisEngine {
 
     func changes(_ at: Int) { nodes[node].events[at, default: Event()].isChange = true }
 
-    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?, isField: Bool = false) {
+    func stored(_ at: Int, lower: Int64, upper: Int64, l3: Int64?, isField: Bool = false, isCertain: Bool = false) {
         func clamped(_ value: Int64) -> Int32 { Int32(clamping: value) }
         var range = stores[Site(program: program, instruction: at)] ?? StoreRange()
         range.data.include(clamped(lower), clamped(upper))
         if let l3 { range.l3.include(clamped(lower - l3), clamped(upper - l3)) } else { range.isL3Certain = false }
         range.isField = range.isField && isField
+        range.isCertain = range.isCertain && isCertain
         stores[Site(program: program, instruction: at)] = range
         changes(at)
     }
@@ -330,7 +332,7 @@ final class AnalysisEngine {
         result.states = nodes.count
         let order: (Site, Site) -> Bool = { ($0.program, $0.instruction) < ($1.program, $1.instruction) }
         for (site, range) in stores.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
-            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil, isField: range.isField))
+            result.stores.append(.init(instruction: site.instruction, fromData: range.data, fromL3: range.isL3Certain ? range.l3 : nil, isField: range.isField, isCertain: range.isCertain))
         }
         for (site, found) in adjustments.sorted(by: { order($0.key, $1.key) }) where site.program == 0 {
             result.adjustments.append(.init(instruction: site.instruction, helper: found.helper, grown: found.grown))

@@ -154,7 +154,7 @@ extension AnalysisEngine {
     func writePacket(_ value: AbstractValue, _ pointer: AbstractValue, _ size: Int, _ at: Int, _ state: inout AbstractState) {
         let upper = pointer.upper + Int64(size)
         let overlap = state.facts.overlap(pointer, size: Int64(size))
-        stored(at, lower: pointer.lower, upper: upper, l3: state.facts.l3, isField: overlap.isField(size))
+        stored(at, lower: pointer.lower, upper: upper, l3: state.facts.l3, isField: overlap.isField(size), isCertain: pointer.kinds == .packet)
         state.writtenLower = min(state.writtenLower, pointer.lower)
         state.writtenUpper = max(state.writtenUpper, upper)
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)

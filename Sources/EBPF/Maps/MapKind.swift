@@ -1,5 +1,5 @@
 /// How a map works: what the kernel's map types come down to here.
-enum MapKind: UInt8, Sendable {
+package enum MapKind: UInt8, Sendable {
     case array, hash, lruHash, prefixTrie, queue, stack, ringBuffer
     /// Values that programs cannot write and the control side gives as something else than bytes.
     case programs, events, mapArray, mapHash

@@ -1,6 +1,6 @@
 /// What an instruction does, decoded once. Forms with an immediate operand are the register forms reading register
 /// `DecodedInstruction.immediateRegister`, which the interpreter fills before each instruction.
-enum Operation: UInt8 {
+package enum Operation: UInt8, Sendable {
     /// Anything the decoder refuses, the second half of a 64-bit load, and the end of the program.
     case invalid = 0
     case add64, sub64, mul64, div64, or64, and64, lsh64, rsh64, neg64, mod64, xor64, mov64, arsh64, sdiv64, smod64
@@ -49,17 +49,17 @@ enum Operation: UInt8 {
 
 /// One slot of the program the interpreter walks. Slots correspond to the object's, so that jumps and messages count
 /// the same; a 64-bit load takes two and its second is never executed.
-struct DecodedInstruction {
-    static var immediateRegister: UInt8 { @_noLocks @inline(__always) get { 11 } }
+package struct DecodedInstruction: Sendable {
+    package static var immediateRegister: UInt8 { @_noLocks @inline(__always) get { 11 } }
 
-    var operation: Operation
-    var destination: UInt8 = 0
-    var source: UInt8 = 0
+    package var operation: Operation
+    package var destination: UInt8 = 0
+    package var source: UInt8 = 0
     /// ``Marks``: what it asks of the packet's checksum before it runs.
-    var marks: UInt8 = 0
+    package var marks: UInt8 = 0
     /// Of memory operands: bytes. Of jumps and local calls: slots, from the next one.
-    var offset: Int32 = 0
-    var immediate: UInt64 = 0
+    package var offset: Int32 = 0
+    package var immediate: UInt64 = 0
 }
 
 /// A 64-bit load whose value is known only when the maps exist.

@@ -62,7 +62,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
         unsafe registers = unsafe apus_scratch_registers(scratch)
         unsafe saved = unsafe apus_scratch_saved(scratch)
         frames = unsafe apus_scratch_frames(scratch)
-        md = unsafe apus_scratch_context(scratch)
+        md = apus_context_address()
         packet = Packet(context)
         arrival = context
         // What an unverified program finds in a register it never wrote is nobody's address.

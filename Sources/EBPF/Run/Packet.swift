@@ -10,7 +10,7 @@ struct Packet {
     var data, end, meta: UInt64
     let bufferStart, bufferEnd: UInt64
     /// Where the arrival's `data`, `dataEnd` and L3 header lie now: they follow when the packet is moved.
-    private var arrivalData, arrivalEnd, arrivalL3: UInt64
+    private(set) var arrivalData, arrivalEnd, arrivalL3: UInt64
     let isMultiBuffer: Bool
     var effect = Effect()
 
@@ -31,9 +31,6 @@ struct Packet {
     /// byte of the field. Nothing was written or moved yet: the field is where it was on arrival.
     @_noLocks
     func isLooked(by i: DecodedInstruction, at from: UInt64, _ context: XDPContext) -> Bool {
-        guard let unfinished = context.unfinished else { return false }
-        if i.marks & unfinished.watched.rawValue & Marks.alwaysBits != 0 { return true }
-        let field = data &+ UInt64(unfinished.field)
         let size: UInt64
         switch i.operation {
         case .load8, .loadSigned8: size = 1
@@ -41,6 +38,15 @@ struct Packet {
         case .load32, .loadSigned32: size = 4
         default: size = 8
         }
+        return Packet.isLooked(marks: i.marks, at: from, size, data: data, context)
+    }
+
+    /// The same of a load of `size` bytes.
+    @_noLocks
+    static func isLooked(marks: UInt8, at from: UInt64, _ size: UInt64, data: UInt64, _ context: XDPContext) -> Bool {
+        guard let unfinished = context.unfinished else { return false }
+        if marks & unfinished.watched.rawValue & Marks.alwaysBits != 0 { return true }
+        let field = data &+ UInt64(unfinished.field)
         return from < field &+ 2 && field < from &+ size
     }
 

@@ -6,6 +6,8 @@
     let maps: UnsafePointer<UnsafeMutablePointer<MapStorage>>
     let mapCount: Int
     let isSandboxed: Bool
+    /// Two words: compiled code for a burst, and for tail calls; 0 while there is none. Control: rw, lcores: ro.
+    let compiled: UnsafeMutablePointer<UInt64>
 }
 
 /// Why a run ended before its program did.

@@ -8,7 +8,10 @@ struct Outcome: Equatable {
     var bytes: [UInt8]
 }
 
-/// Runs the interpreter on a packet in a buffer laid out like BPF_PROG_TEST_RUN's: 256 bytes of headroom, a page less
+/// Which of the two runs a program.
+enum Engine { case interpreter, compiled }
+
+/// Runs an engine on a packet in a buffer laid out like BPF_PROG_TEST_RUN's: 256 bytes of headroom, a page less
 /// what the kernel keeps at its end.
 struct Bench {
     var headroom = 256
@@ -44,7 +47,9 @@ struct Bench {
         }
     }
 
-    func run(_ program: LoadedProgram, _ packet: [UInt8]) -> Run {
+    /// - Parameter unfinished: makes the packet partial, given its first byte.
+    func run(_ program: LoadedProgram, _ packet: [UInt8], engine: Engine = .interpreter,
+             unfinished: (UnsafeMutableRawPointer) -> UnfinishedChecksum? = { _ in nil }) -> Run {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)
         defer { unsafe buffer.deallocate() }
         _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: filler)
@@ -54,9 +59,13 @@ struct Bench {
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
             bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: ingressIndex, rxQueue: rxQueue,
             isMultiBuffer: isMultiBuffer, bytesBehind: bytesBehind)
-        // An interpreter does not keep its program alive.
-        let effect = withExtendedLifetime(program) { Bench.packet(unsafe program.interpreter, &context) }
-        let r0 = unsafe apus_scratch_registers(apus_scratch())[0]
+        context.unfinished = unsafe unfinished(context.data)
+        // Neither engine keeps its program alive.
+        let (effect, r0) = withExtendedLifetime(program) {
+            if engine == .compiled { return unsafe program.runner.runWhole(&context) }
+            let effect = Bench.packet(unsafe program.interpreter, &context)
+            return (effect, unsafe apus_scratch_registers(apus_scratch())[0])
+        }
         let data = unsafe context.data - start, end = unsafe context.dataEnd - start, meta = unsafe context.dataMeta - start
         let after = unsafe Array(buffer)
         return Run(effect: effect, bytes: Array(after[data..<end]), r0: r0, buffer: after, data: data, end: end, meta: meta)

@@ -1,0 +1,159 @@
+internal import CLLVM
+import EBPF
+
+/// The burst loop: `i64 name(contexts, effects, count)`. Each run starts on a fresh record and leaves its effect; r0 of
+/// the last one is the answer.
+@safe struct BurstEmitter {
+    private let program: ProgramEmitter
+    private let ir: IR
+    private typealias Run = RunLayout.Run
+    private typealias Context = RunLayout.Context
+    private typealias Outcome = RunLayout.Outcome
+
+    init(_ program: ProgramEmitter) {
+        self.program = program
+        ir = program.ir
+    }
+
+    func emit(name: String) {
+        let kind = unsafe ir.type(of: ir.i64, [ir.pointer, ir.pointer, ir.i64])
+        let function = unsafe ir.function(name, kind, isInternal: false)
+        for parameter in 0..<2 { unsafe ir.parameterAttribute("noalias", parameter, of: function) }
+        let (contexts, effects, count) = unsafe (ir.parameter(0, of: function), ir.parameter(1, of: function), ir.parameter(2, of: function))
+        let entry = unsafe ir.block("entry", in: function), head = unsafe ir.block("packet", in: function), end = unsafe ir.block("end", in: function)
+        unsafe ir.position(at: entry)
+        let run = unsafe ir.alloca(Run.size, align: 16, "run"), tracks = unsafe ir.alloca(Tracks.size, align: 16, "tracks")
+        if program.needsMachine {
+            _ = unsafe ir.external("apus_begin", ir.void, [(run, ir.pointer), (ir.word(program.unit.image), ir.i64), (contexts, ir.pointer)])
+        }
+        unsafe ir.jump(head)
+
+        unsafe ir.position(at: head)
+        let index = unsafe ir.phi(ir.i64, [(ir.word(0), entry)])
+        let context = unsafe ir.offset(contexts, by: ir.mul(index, ir.word(Context.stride)))
+        let effect = unsafe ir.offset(effects, by: ir.mul(index, ir.word(Outcome.stride)))
+        unsafe begin(run, tracks, context)
+        guard let body = unsafe program.functions[0] else { preconditionFailure("a program has a body") }
+        let zero = unsafe ir.word(0)
+        var first = unsafe ir.word(Run.context), second = unsafe zero
+        if program.unit.isRaw {
+            let data = unsafe ir.load(ir.i64, ir.offset(context, Context.data), .run)
+            unsafe second = ir.sub(ir.load(ir.i64, ir.offset(context, Context.end), .run), data)
+            unsafe first = ir.select(ir.equal(second, zero), zero, data)
+        }
+        let r0 = unsafe ir.call(body, program.signature, [run, tracks, first, second, zero, zero, zero])
+        unsafe finish(run, tracks, context, effect, r0)
+        let next = unsafe ir.add(index, ir.word(1))
+        unsafe ir.add(index, next, ir.currentBlock)
+        unsafe ir.branch(ir.below(next, count), head, end)
+        unsafe ir.position(at: end)
+        unsafe ir.ret(r0)
+    }
+
+    // MARK: Before
+
+    private func begin(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value) {
+        func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
+        func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
+        let data = unsafe of(Context.data, ir.i64), end = unsafe of(Context.end, ir.i64)
+        unsafe set(Run.data, data)
+        unsafe set(Run.end, end)
+        unsafe set(Run.meta, of(Context.meta, ir.i64))
+        unsafe set(Run.bufferStart, of(Context.bufferStart, ir.i64))
+        unsafe set(Run.bufferEnd, of(Context.bufferEnd, ir.i64))
+        unsafe set(Run.arrivalData, data)
+        unsafe set(Run.arrivalEnd, end)
+        unsafe set(Run.arrivalL3, ir.add(data, of(Context.l3Offset, ir.i64)))
+        unsafe set(Run.isMultiBuffer, of(Context.isMultiBuffer, ir.i8))
+        for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
+        for offset in [Outcome.lowestEnd, Outcome.redirectIndex] { unsafe set(Run.effect + offset, ir.int(0)) }
+        for offset in [Outcome.moved, Outcome.looked] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
+        for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
+        unsafe set(Run.tailCalls, ir.int(0))
+        unsafe set(Run.fault, ir.constant(ir.i8, 0))
+        if program.needsMachine {
+            unsafe ir.copy(ir.offset(run, Run.arrival), context, bytes: Context.size, align: 8)
+            for offset in [Run.depth, Run.heldLock] { unsafe set(offset, ir.word(0)) }
+            unsafe set(Run.image, ir.word(program.unit.image))
+            unsafe set(Run.budget, ir.word(Run.budgetMax))
+        }
+        if program.unit.isSandboxed {
+            unsafe ir.zero(ir.place(ir.load(ir.i64, ir.offset(run, Run.frames), .run)), bytes: Run.frameBytes, align: 16)
+        }
+        unsafe ir.store(context, ir.offset(tracks, Tracks.context), .run)
+        unsafe ir.store(of(Context.watched, ir.i8), ir.offset(tracks, Tracks.watched), .run)
+        unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, Tracks.looked), .run)
+        for number in 0..<4 { unsafe empty(tracks, Tracks.fixed + 8 * number) }
+        for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) }
+    }
+
+    private func empty(_ record: IR.Value, _ offset: Int) {
+        unsafe ir.store(ir.int(.max), ir.offset(record, offset), .run)
+        unsafe ir.store(ir.int(.min), ir.offset(record, offset + 4), .run)
+    }
+
+    // MARK: Afterwards
+
+    private func finish(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value, _ r0: IR.Value) {
+        func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(run, offset), .run) }
+        func leave(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(effect, offset), .run) }
+        func copy(_ offset: Int, _ kind: IR.Kind) { unsafe leave(offset, of(Run.effect + offset, kind)) }
+        if program.unit.isSandboxed {
+            let held = unsafe ir.newBlock("held"), go = unsafe ir.newBlock("go")
+            unsafe ir.branchRarely(ir.notEqual(of(Run.heldLock, ir.i64), ir.word(0)), held, go)
+            unsafe ir.position(at: held)
+            _ = unsafe ir.external("apus_leave", ir.void, [(run, ir.pointer)])
+            unsafe ir.jump(go)
+            unsafe ir.position(at: go)
+        }
+        let fault = unsafe of(Run.fault, ir.i8)
+        unsafe leave(Outcome.fault, fault)
+        unsafe leave(Outcome.verdict, verdict(r0, fault))
+        unsafe ranges(run, tracks, context, effect)
+        let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
+        let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
+        unsafe leave(Outcome.headDelta, head)
+        unsafe leave(Outcome.tailDelta, ir.trunc(ir.sub(end, of(Run.arrivalEnd, ir.i64)), ir.i32))
+        if program.mayAdjust {
+            for unsafe (offset, value) in unsafe [(Context.data, data), (Context.end, end), (Context.meta, of(Run.meta, ir.i64))] {
+                unsafe ir.store(value, ir.offset(context, offset), .run)
+            }
+        }
+        unsafe copy(Outcome.lowestEnd, ir.i32)
+        unsafe copy(Outcome.moved, ir.i8)
+        let looked = unsafe ir.load(ir.i8, ir.offset(tracks, Tracks.looked), .run)
+        unsafe leave(Outcome.looked, ir.or(looked, of(Run.effect + Outcome.looked, ir.i8)))
+        unsafe copy(Outcome.redirectMap, ir.i64)
+        unsafe copy(Outcome.redirectIndex, ir.i32)
+        unsafe copy(Outcome.redirectFlags, ir.i64)
+    }
+
+    /// A number that means nothing is an abort.
+    private func verdict(_ r0: IR.Value, _ fault: IR.Value) -> IR.Value {
+        let value = unsafe ir.trunc(r0, ir.i32)
+        let isVerdict = unsafe ir.compare(LLVMIntULE, value, ir.int(4))
+        let isFine = unsafe ir.and(isVerdict, ir.equal(fault, ir.constant(ir.i8, 0)))
+        return unsafe ir.select(isFine, ir.trunc(value, ir.i8), ir.constant(ir.i8, program.planted == .verdict ? 2 : 0))
+    }
+
+    /// Joins what was tracked here with what helpers recorded.
+    private func ranges(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value) {
+        let emitter = TrackEmitter(ir)
+        let l3 = unsafe ir.trunc(ir.load(ir.i64, ir.offset(context, Context.l3Offset), .run), ir.i32)
+        if !program.unit.isReadOnly {
+            for number in 0..<4 {
+                let lower = unsafe ir.load(ir.i32, ir.offset(tracks, Tracks.fixed + 8 * number), .run)
+                let upper = unsafe ir.load(ir.i32, ir.offset(tracks, Tracks.fixed + 8 * number + 4), .run)
+                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
+                unsafe emitter.record(tracks, ir.sub(lower, l3), ir.sub(upper, l3), if: isSome)
+            }
+        }
+        for (offset, own) in [(Outcome.below, Tracks.below), (Outcome.from, Tracks.from)] {
+            func load(_ record: IR.Value, _ at: Int) -> IR.Value { unsafe ir.load(ir.i32, ir.offset(record, at), .run) }
+            let lower = unsafe ir.signedMin(load(tracks, own), load(run, Run.effect + offset))
+            let upper = unsafe ir.signedMax(load(tracks, own + 4), load(run, Run.effect + offset + 4))
+            unsafe ir.store(lower, ir.offset(effect, offset), .run)
+            unsafe ir.store(upper, ir.offset(effect, offset + 4), .run)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+internal import CLLVM
+import EBPF
+
+/// Why a program is not compiled.
+struct NotCompilable: Error { let reason: String }
+
+/// Translates one program: a function that runs it (`body`), internal ones for its subprograms, and one that runs a burst.
+///
+/// **Conventions.** Every function of every program has the same type, so that a tail call is a jump:
+/// `i64 (run, tracks, r1, r2, r3, r4, r5)`. `run` is the engine's `Machine` of the burst; it stays in registers where no
+/// helper is called that needs it. `tracks` (``Tracks``) is the compiled code's own and never leaves it.
+@safe final class ProgramEmitter {
+    let ir: IR
+    let unit: CompilationUnit
+    let signature: IR.Kind
+    let flows: [Int: FunctionFlow]
+    private(set) var functions: [Int: IR.Value] = unsafe [:]
+    let planted: PlantedBug?
+    /// Places in the code that helpers may call back.
+    let callbacks: [Int]
+    /// Sandbox: instructions are counted.
+    let isBudgeted: Bool
+    /// Helpers are called that work on the `Machine`.
+    let needsMachine: Bool
+    let mayAdjust: Bool
+    let hasTailCalls: Bool
+
+    var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
+    var tracks: IR.Value { unsafe ir.parameter(1, of: ir.currentFunction) }
+
+    init(_ unit: CompilationUnit, _ ir: IR, planted: PlantedBug? = nil) {
+        self.unit = unit
+        self.ir = ir
+        self.planted = planted
+        unsafe signature = ir.type(of: ir.i64, [ir.pointer, ir.pointer, ir.i64, ir.i64, ir.i64, ir.i64, ir.i64])
+        (flows, callbacks) = ProgramEmitter.functions(unit.code)
+        var operations: Set<Operation> = []
+        for flow in flows.values {
+            for (start, block) in flow.blocks { for at in start..<block.end { operations.insert(unit.code[at].operation) } }
+        }
+        hasTailCalls = operations.contains(.tailCall)
+        mayAdjust = hasTailCalls || !operations.isDisjoint(with: [.adjustHead, .adjustTail, .adjustMeta])
+        needsMachine = unit.isSandboxed || mayAdjust || operations.contains(.helper)
+        isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
+    }
+
+    /// The functions of a program by their first instruction, and which of them are called back.
+    private static func functions(_ code: [DecodedInstruction]) -> ([Int: FunctionFlow], [Int]) {
+        var flows: [Int: FunctionFlow] = [:], callbacks: Set<Int> = [], stack = [0]
+        while let entry = stack.popLast() {
+            guard flows[entry] == nil else { continue }
+            let flow = FunctionFlow(code, entry: entry)
+            flows[entry] = flow
+            for (start, block) in flow.blocks {
+                for at in start..<block.end where code[at].operation == .callLocal || code[at].operation == .functionAddress {
+                    stack.append(at + 1 + Int(code[at].offset))
+                    if code[at].operation == .functionAddress { callbacks.insert(at + 1 + Int(code[at].offset)) }
+                }
+            }
+        }
+        return (flows, callbacks.sorted())
+    }
+
+    /// - Parameter isTailTarget: other programs may jump here.
+    func emit(name: String, isTailTarget: Bool) throws(NotCompilable) {
+        for entry in flows.keys.sorted() {
+            let isBody = entry == 0
+            let function = unsafe ir.function(isBody ? "\(name).body" : "\(name).\(entry)", signature, isInternal: !isBody || !isTailTarget)
+            unsafe functions[entry] = unsafe function
+        }
+        for (entry, flow) in flows.sorted(by: { $0.key < $1.key }) {
+            guard let function = unsafe functions[entry] else { continue }
+            try unsafe FunctionEmitter(self, flow, function).emit()
+        }
+        BurstEmitter(self).emit(name: name)
+    }
+}
+
+/// What one run's compiled code knows besides the `Machine`: offsets into its record.
+enum Tracks {
+    static let context = 0              // address of the packet's XDPContext
+    static let watched = 8, looked = 9
+    /// Four hulls of lower and upper bound in 32 bits, from the arrival's first byte, for stores whose place is known
+    /// while compiling: each lies in one of the ranges that an L3 header behind 0, 1 or 2 tags does not divide.
+    static let fixed = 16
+    /// Below L3 and from L3 on, relative to it, as in `Effect`.
+    static let below = 48, from = 56
+    static let size = 64
+
+    static let bounds: [Int32] = [.min, 14, 18, 22, .max]
+}

@@ -1,0 +1,58 @@
+import Compiler
+import EBPF
+import Foundation
+import Logging
+import Synchronization
+
+/// Compiles the configured programs in a thread of its own, off the polling CPUs; until one is done, and where it cannot
+/// be, it is interpreted.
+final class ProgramCompiler: Sendable {
+    /// What the thread leaves behind; it may outlive this object.
+    private final class Result: Sendable {
+        let codes = Mutex<[CompiledCode]>([])
+        let isOver = DispatchSemaphore(value: 0)
+    }
+
+    private let result = Result()
+
+    /// Begins at once.
+    init(_ programs: [(name: String, program: LoadedProgram)], logger: Logger) {
+        let result = result
+        let thread = Thread {
+            ProgramCompiler.compile(programs, result, logger)
+            result.isOver.signal()
+        }
+        thread.name = "compiler"
+        // LLVM recurses over what it is given.
+        thread.stackSize = 8 << 20
+        thread.start()
+    }
+
+    private static func compile(_ programs: [(name: String, program: LoadedProgram)], _ result: Result, _ logger: Logger) {
+        do throws(CompilerError) {
+            let compiler = try Compiler()
+            for (name, program) in programs {
+                let begin = ContinuousClock.now
+                do throws(CompilerError) {
+                    let code = try compiler.compile(program)
+                    let time = (ContinuousClock.now - begin) / .milliseconds(1)
+                    logger.info("xdp \(name): compiled in \(Int(time)) ms, \(code.bytes) bytes")
+                    result.codes.withLock { $0.append(code) }
+                } catch {
+                    logger.warning("xdp \(name): stays interpreted: \(error)")
+                }
+            }
+        } catch {
+            logger.warning("no compiler, programs stay interpreted: \(error)")
+        }
+    }
+
+    /// Waits for the thread; the code is gone behind it. No lcore may run.
+    func stop() {
+        result.isOver.wait()
+        result.codes.withLock { codes in
+            for code in codes { code.retire() }
+            codes.removeAll()
+        }
+    }
+}
