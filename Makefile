@@ -2,6 +2,7 @@
 # make build   release products under .build/release, BPF programs under .build/bpf
 # make demo    two namespaces, the kernel's TCP across Apus, a table at the end (root)
 # make test    every test, with its own set-up and clean-up (root)
+# make soak    the same searches for bugs, for hours: SOAK_PROGRAMS=, SOAK_SEED=
 # make bench   how fast it is, on this machine, now; bench-forward, bench-sums, bench-loop are its parts
 
 SHELL       := /bin/bash
@@ -16,7 +17,7 @@ PACKAGES := build-essential pkg-config ca-certificates \
 	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration bench bench-forward bench-sums bench-loop clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-integration soak bench bench-forward bench-sums bench-loop clean
 
 all: build
 
@@ -68,6 +69,14 @@ test-planted: deps
 
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
+
+# The fuzzer, the sandbox and mutated objects on numbers nobody tried: what fails is shrunk and kept in Tests/Fixtures/fuzz.
+SOAK_PROGRAMS ?= 2000000
+SOAK_SEED     ?= $(shell date +%s)000000
+soak: build
+	swift build $(TEST_FLAGS) --build-tests
+	APUS_FUZZ_PROGRAMS=$(SOAK_PROGRAMS) APUS_FUZZ_SEED=$(SOAK_SEED) APUS_SANDBOX_RUNS=$$(($(SOAK_PROGRAMS) / 4)) APUS_MUTATED_OBJECTS=$$(($(SOAK_PROGRAMS) / 20)) \
+		swift test $(TEST_FLAGS) --skip-build --filter 'FuzzTests|SandboxTests|MutatedObjectTests'
 
 bench: bench-forward bench-sums bench-loop
 
