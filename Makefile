@@ -2,6 +2,7 @@
 # make build   release products under .build/release, BPF programs under .build/bpf
 # make demo    two namespaces, the kernel's TCP across Apus, a table at the end (root)
 # make test    every test, with its own set-up and clean-up (root)
+# make soak    the same searches for bugs, for hours: SOAK_PROGRAMS=, SOAK_SEED=
 # make bench   how fast it is, on this machine, now; bench-forward, bench-sums, bench-loop are its parts
 
 SHELL       := /bin/bash
@@ -17,7 +18,7 @@ PACKAGES := build-essential pkg-config ca-certificates \
 	libc6-dev-arm64-cross libgcc-12-dev-arm64-cross qemu-user \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 
-.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-arm64 test-integration bench bench-forward bench-sums bench-loop bench-engine clean
+.PHONY: all deps build bpf guest planted demo test test-unit test-planted test-arm64 test-integration soak soak-contract soak-engine bench bench-forward bench-sums bench-loop bench-engine clean
 
 all: build
 
@@ -75,12 +76,21 @@ test-arm64: deps
 test-integration: build planted guest
 	tools/suite integration $(PYTHON) -m pytest -q -ra --durations=10 Tests/Integration
 
+# Long runs on numbers nobody tried: hours.
+soak: soak-contract soak-engine
+
 # The checksum contract's property: lazy is eager is what a finished packet gets, a million runs of random programs.
-.PHONY: soak soak-contract
-soak: soak-contract
 soak-contract: build
 	swift build $(TEST_FLAGS) --build-tests
 	APUS_SOAK=40 APUS_SEED=$$(date +%s) swift test $(TEST_FLAGS) --skip-build --filter 'ContractPropertyTests|AnalysisSoundnessTests|LookTests'
+
+# The fuzzer, the sandbox and mutated objects: what fails is shrunk and kept in Tests/Fixtures/fuzz.
+SOAK_PROGRAMS ?= 2000000
+SOAK_SEED     ?= $(shell date +%s)000000
+soak-engine: build
+	swift build $(TEST_FLAGS) --build-tests
+	APUS_FUZZ_PROGRAMS=$(SOAK_PROGRAMS) APUS_FUZZ_SEED=$(SOAK_SEED) APUS_SANDBOX_RUNS=$$(($(SOAK_PROGRAMS) / 4)) APUS_MUTATED_OBJECTS=$$(($(SOAK_PROGRAMS) / 20)) \
+		swift test $(TEST_FLAGS) --skip-build --filter 'FuzzTests|SandboxTests|MutatedObjectTests'
 
 bench: bench-forward bench-sums bench-loop bench-engine
 
@@ -99,4 +109,4 @@ bench-loop: build
 	$(RELEASE)/apus-bench loop
 
 clean:
-	rm -rf .build .build-test .build-planted .build-planted-test
+	rm -rf .build .build-test .build-planted

@@ -172,3 +172,7 @@ void apus_set_trace(uint8_t *map, const void *code, size_t size)
     s->traced_code = (uint64_t)code;
     s->traced_size = size;
 }
+
+#ifdef APUS_PLANTED
+int apus_planted_bug = -1;
+#endif

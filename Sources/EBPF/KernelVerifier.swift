@@ -91,7 +91,7 @@ public enum Verification: String, Sendable, Codable {
         if error == -1 && whole.isEmpty {     // EPERM
             return linked.error(.notPermitted, at: nil, "this process may not load BPF programs, so the kernel cannot verify: run with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
         }
-        if whole.isEmpty { return linked.error(.refused, at: nil, "libbpf cannot load it (error \(-error)):\n\(KernelVerifier.lastLines(messages))") }
+        if whole.isEmpty { return linked.error(.refused, at: nil, "libbpf cannot load it (error \(-error))\(messages.isEmpty ? ", and says nothing more" : ":\n\(KernelVerifier.lastLines(messages))")") }
         let at = KernelVerifier.lastInstruction(whole)
         let absent = at.flatMap { linked.absent[$0] }.map { ": it reaches \($0)\($0.hasPrefix("CO-RE") ? ", of which the running kernel's types know nothing" : "")" } ?? ""
         return linked.error(.refused, at: at, "the kernel's verifier refuses it\(absent):\n\(KernelVerifier.lastLines(whole))")

@@ -194,3 +194,50 @@ import Testing
         code.retire()
     }
 }
+
+/// What the kernel's rules for XDP say about packet pointers in helpers' arguments, the sandbox says while it runs.
+@Suite struct SandboxPacketTests {
+    struct Case: CustomStringConvertible {
+        let description: String
+        /// With r6 the context and r7 a packet of which 16 bytes are there; r8 a stack of 16 bytes.
+        let body: [Instruction]
+    }
+
+    private static func map(_ map: FuzzMap) -> [Instruction] { FuzzTargets.map(1, map) }
+
+    static let cases: [Case] = [
+        Case(description: "a key to look up", body: map(.hash) + [Asm.mov(2, 7), Asm.call(1)]),
+        Case(description: "a key to look up for a CPU", body: map(.ownHash) + [Asm.mov(2, 7), Asm.mov(3, imm: 0), Asm.call(195)]),
+        Case(description: "a key to set", body: map(.hash) + [Asm.mov(2, 7), Asm.mov(3, 8), Asm.mov(4, imm: 0), Asm.call(2)]),
+        Case(description: "a value to set", body: map(.hash) + [Asm.mov(2, 8), Asm.mov(3, 7), Asm.mov(4, imm: 0), Asm.call(2)]),
+        Case(description: "a key to delete", body: map(.hash) + [Asm.mov(2, 7), Asm.call(3)]),
+        Case(description: "a value to push", body: map(.queue) + [Asm.mov(2, 7), Asm.mov(3, imm: 0), Asm.call(87)]),
+        Case(description: "a place to pop to", body: map(.queue) + [Asm.mov(2, 7), Asm.call(88)]),
+        Case(description: "a place to peek to", body: map(.queue) + [Asm.mov(2, 7), Asm.call(89)]),
+        Case(description: "a record", body: map(.ring) + [Asm.mov(2, 7), Asm.mov(3, imm: 8), Asm.mov(4, imm: 0), Asm.call(130)]),
+        Case(description: "an event", body: [Asm.mov(1, 6)] + FuzzTargets.map(2, .events) + [Asm.mov(3, imm: 0), Asm.mov(4, 7), Asm.mov(5, imm: 8), Asm.call(25)]),
+        Case(description: "bytes to sum", body: [Asm.mov(1, 7), Asm.mov(2, imm: 8), Asm.mov(3, 7), Asm.mov(4, imm: 4), Asm.mov(5, imm: 0), Asm.call(28)]),
+        Case(description: "a number's text", body: [Asm.mov(1, 7), Asm.mov(2, imm: 8), Asm.mov(3, imm: 0), Asm.mov(4, 8), Asm.call(105)]),
+        Case(description: "a number's place", body: [Asm.mov(1, 8), Asm.mov(2, imm: 8), Asm.mov(3, imm: 0), Asm.mov(4, 7), Asm.call(106)]),
+        Case(description: "a place to load to", body: [Asm.mov(1, 6), Asm.mov(2, imm: 0), Asm.mov(3, 7), Asm.mov(4, imm: 8), Asm.call(189)]),
+        Case(description: "bytes to store", body: [Asm.mov(1, 6), Asm.mov(2, imm: 0), Asm.mov(3, 7), Asm.mov(4, imm: 8), Asm.call(190)]),
+        Case(description: "text to print", body: [Asm.mov(1, 7), Asm.mov(2, imm: 8), Asm.call(6)]),
+    ]
+
+    @Test func asTheKernelSays() throws {
+        let kernel = try FuzzKernel(), sandbox = FuzzInterpreter(isSandboxed: true)
+        var taken = 0, refused = 0
+        for test in SandboxPacketTests.cases {
+            let start = [Asm.mov(6, 1), Asm.load(Asm.word, 7, 1, 0), Asm.load(Asm.word, 3, 1, 4), Asm.mov(2, 7), Asm.alu(0x07, 2, imm: 16),
+                         Asm.alu(0xbd, 2, 3, offset: 2), Asm.mov(0, imm: 0), Asm.exit, Asm.mov(8, 10), Asm.alu(0x07, 8, imm: -16),
+                         Asm.store(Asm.double, 10, -16, imm: 0x3131), Asm.store(Asm.double, 10, -8, imm: 0)]
+            let program = FuzzProgram(code: start + test.body + [Asm.mov(0, imm: 2), Asm.exit], packets: [[UInt8](repeating: 0x31, count: 60)])
+            let fd = try? kernel.load(program)
+            if let fd { apus_close(fd) }
+            let outcome = try? sandbox.observe(program)
+            #expect((fd != nil) == (outcome != nil), "\(test): the kernel \(fd != nil ? "takes" : "refuses") it")
+            if fd != nil { taken += 1 } else { refused += 1 }
+        }
+        #expect(taken >= 6 && refused >= 6)
+    }
+}

@@ -3,3 +3,4 @@
 // atomics, thread-local scratch and clocks for the engine (apus_run.h, hot).
 #include "apus_object.h"
 #include "apus_run.h"
+#include "apus_twin.h"

@@ -47,6 +47,9 @@ public final class LoaderProcess: Sendable {
         }
     }
 
+    /// For tests, which look at what it holds.
+    var identifier: pid_t { state.withLock { $0.process } }
+
     /// As `ProgramLoader.load`, but opened, relocated and verified over there.
     public func load(object path: String, program name: String?, verify: Verification, entries: [String: Int] = [:]) throws(LoadError) -> LoadedProgram {
         // The other process may stand in another directory.

@@ -22,6 +22,9 @@ public struct MapDefinition: Equatable, Sendable, Codable {
     /// Ids of the key's and the value's type in the object's BTF, 0 where it does not say.
     var keyType: UInt32 = 0
     var valueType: UInt32 = 0
+    /// What those types say, for people.
+    public internal(set) var keyLayout: ValueLayout?
+    public internal(set) var valueLayout: ValueLayout?
 
     static let hash = MapType.hash, array = MapType.array
     /// The verifier took the contents for constants: nobody may change them afterwards.

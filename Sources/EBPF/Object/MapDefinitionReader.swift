@@ -83,6 +83,8 @@ struct MapDefinitionReader {
         adjust(&definition)
         definition.inner = inner
         (definition.keyType, definition.valueType) = (keyType, valueType)
+        definition.keyLayout = ValueLayoutReader.layout(of: keyType, types)
+        definition.valueLayout = ValueLayoutReader.layout(of: valueType, types)
         if valueType != 0 { definition.spinLockOffset = try spinLock(valueType, types) }
         return definition
     }

@@ -17,7 +17,7 @@ extension Machine {
             guard mayRead(T.self, r2, valueSize) else { return nil }
             return unsafe Machine.word(map.pointee.push(r2, flags: r3))
         case .mapPop, .mapPeek:
-            guard !T.isChecked || mayTouch(r2, valueSize, writes: true) else { return nil }
+            guard mayPass(T.self, r2, valueSize, writes: true) else { return nil }
             return unsafe Machine.word(map.pointee.take(r2, removes: helper == .mapPop))
         default:
             guard mayRead(T.self, r2, keySize) else { return nil }
@@ -41,7 +41,7 @@ extension Machine {
         case .ringOutput:
             // BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP: the consumer polls anyway.
             if r4 & ~3 != 0 { return Machine.word(-ErrorNumber.invalid) }
-            guard r3 <= UInt64(UInt32.max), mayRead(T.self, r2, Int(r3)) else { return nil }
+            guard r3 <= UInt64(UInt32.max), mayPass(T.self, r2, Int(r3)) else { return nil }
             return unsafe map.pointee.ring.pointee.write(r2, r3) ? 0 : Machine.word(-ErrorNumber.again)
         default: return unsafe map.pointee.ring.pointee.query(r2)
         }
@@ -54,7 +54,7 @@ extension Machine {
         guard !T.isChecked || context == md else { return nil }
         let packetBytes = flags >> 32
         if packetBytes > 0xfffff { return Machine.word(-ErrorNumber.invalid) }
-        guard size <= UInt64(UInt32.max), mayRead(T.self, data, Int(size)) else { return nil }
+        guard size <= UInt64(UInt32.max), mayPass(T.self, data, Int(size)) else { return nil }
         if packetBytes > packet.end &- packet.data { return Machine.word(-ErrorNumber.badAddress) }
         return unsafe Machine.word(map.pointee.eventOutput(flags & 0xffff_ffff, data, size, packet.data, packetBytes))
     }
@@ -134,7 +134,7 @@ extension Machine {
             done &+= 1
             if unsafe registers[0] != 0 { break }
         }
-        unsafe registers[0] = done
+        unsafe registers[0] = PlantedBug.has(.loopCount) && done > 0 ? done &- 1 : done
         return true
     }
 

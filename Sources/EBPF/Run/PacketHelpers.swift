@@ -10,11 +10,11 @@ extension Machine {
             // Offsets and lengths beyond 64 KiB are never a packet's.
             let offset = r2 & 0xffff_ffff, size = r4 & 0xffff_ffff
             let isLoad = helper == .loadBytes
-            if T.isChecked && size > 0 && !mayTouch(r3, Int(size), writes: isLoad) { return nil }
+            guard mayPass(T.self, r3, Int(size), writes: isLoad) else { return nil }
             if offset > 0xffff || size > 0xffff { return Machine.word(-ErrorNumber.badAddress) }
             return Machine.word(copyBytes(offset, r3, size, isLoad: isLoad))
         case .checkMTU:
-            guard mayRead(T.self, r3, 4), !T.isChecked || mayTouch(r3, 4, writes: true) else { return nil }
+            guard mayPass(T.self, r3, 4, writes: true) else { return nil }
             return Machine.word(checkMTU(UInt32(truncatingIfNeeded: r2), r3, Int32(truncatingIfNeeded: r4), r5))
         case .fibLookup:
             guard r3 <= UInt64(UInt32.max), !T.isChecked || r1 == md && (r3 == 0 || mayTouch(r2, Int(r3), writes: true)) else { return nil }

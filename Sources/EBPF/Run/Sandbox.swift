@@ -9,6 +9,13 @@ extension Machine {
         T.isChecked ? size == 0 || mayTouch(address, size, writes: false) : true
     }
 
+    /// What the kernel lets only some helpers take: bytes of the packet. These helpers take any other memory.
+    @inline(__always)
+    func mayPass<T: Trust>(_: T.Type, _ address: UInt64, _ size: Int, writes: Bool = false) -> Bool {
+        guard T.isChecked && size != 0 else { return true }
+        return mayTouch(address, size, writes: writes) && !(address >= packet.meta && address < packet.end)
+    }
+
     /// Also records packet writes.
     @inline(__always)
     mutating func willWrite<T: Trust>(_: T.Type, _ address: UInt64, _ size: Int) -> Bool {

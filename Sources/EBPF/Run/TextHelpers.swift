@@ -6,26 +6,24 @@ extension Machine {
     func textHelper<T: Trust>(_: T.Type, _ helper: Helper, _ r1: UInt64, _ r2: UInt64, _ r3: UInt64, _ r4: UInt64, _ r5: UInt64) -> UInt64? {
         switch helper {
         case .tracePrintk:
-            guard r2 <= 512, mayRead(T.self, r1, Int(r2)) else { return nil }
+            guard r2 <= 512, mayPass(T.self, r1, Int(r2)) else { return nil }
             var values: (UInt64, UInt64, UInt64) = (r3, r4, r5)
             return unsafe withUnsafeBytes(of: &values) { print(T.self, r1, r2, UInt64(UInt(bitPattern: $0.baseAddress)), 3) }
         case .traceVprintk:
             // At most 12 values, as in the kernel.
-            guard r2 <= 512, mayRead(T.self, r1, Int(r2)), r4 <= 96, mayRead(T.self, r3, Int(r4)) else { return nil }
+            guard r2 <= 512, mayPass(T.self, r1, Int(r2)), r4 <= 96, mayPass(T.self, r3, Int(r4)) else { return nil }
             if r4 & 7 != 0 { return Machine.word(-ErrorNumber.invalid) }
             return print(T.self, r1, r2, r3, r4 / 8)
         case .snprintf:
-            guard r5 <= 96, mayRead(T.self, r4, Int(r5)), r2 <= UInt64(UInt32.max) else { return nil }
-            if T.isChecked && r2 > 0 && !mayTouch(r1, Int(r2), writes: true) { return nil }
+            guard r5 <= 96, mayPass(T.self, r4, Int(r5)), r2 <= UInt64(UInt32.max), mayPass(T.self, r1, Int(r2), writes: true) else { return nil }
             if r5 & 7 != 0 { return Machine.word(-ErrorNumber.invalid) }
             return snprintf(T.self, r1, r2, r3, r4, r5 / 8)
         case .stringCompare:
             // The second string is a constant with an end, of which the verifier knows.
-            guard r2 <= UInt64(UInt32.max), mayRead(T.self, r1, Int(r2)) else { return nil }
+            guard r2 <= UInt64(UInt32.max), mayPass(T.self, r1, Int(r2)) else { return nil }
             return compare(T.self, r1, r2, r3)
         default:
-            guard r2 <= UInt64(UInt32.max), mayRead(T.self, r1, Int(r2)) else { return nil }
-            if T.isChecked && !mayTouch(r4, 8, writes: true) { return nil }
+            guard r2 <= UInt64(UInt32.max), mayPass(T.self, r1, Int(r2)), mayPass(T.self, r4, 8, writes: true) else { return nil }
             return Machine.word(Helpers.number(r1, r2, r3, r4, isSigned: helper == .stringToLong))
         }
     }

@@ -114,8 +114,11 @@ final class KernelTwin {
 
     /// What its ring buffer holds, taken out.
     func records(_ map: String) -> [[UInt8]] {
-        guard let (fd, _, _) = descriptors[map] else { return [] }
-        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        descriptors[map].map { KernelTwin.records($0.fd) } ?? []
+    }
+
+    static func records(_ fd: Int32, room: Int = 1 << 20) -> [[UInt8]] {
+        var buffer = [UInt8](repeating: 0, count: room)
         let used = unsafe apus_kernel_records(fd, &buffer, buffer.count)
         var at = 0, records: [[UInt8]] = []
         while at + 4 <= used {

@@ -1,0 +1,64 @@
+#if APUS_PLANTED
+import CBPF
+import Foundation
+import Testing
+
+@testable import EBPF
+
+/// Twenty-six bugs in the interpreter, its maps and its helpers; the fuzzer finds each, and so does a case that was kept
+/// when it was found (with `APUS_FUZZ_KEEP` set, `isFound` writes them).
+///
+/// | bug | what is wrong |
+/// | --- | --- |
+/// | divideByZero | a quotient by 0 is the dividend |
+/// | signedOverflow | the lowest number divided by -1 is 0 |
+/// | signedRemainder | a negative dividend is its own remainder |
+/// | remainderUpperHalf | the 32-bit remainder by 0 keeps the upper half |
+/// | wideShift | a shift by 64 or more is not taken modulo 64 |
+/// | arithmeticShiftSign | the 32-bit arithmetic shift shifts zeros in |
+/// | signExtension | 16 bits are extended with zeros |
+/// | signExtensionUpperHalf | 8 bits extended to 32 reach the upper half |
+/// | swapUpperHalf | a swap of 16 bits leaves the others |
+/// | immediateSign | immediates are extended with zeros |
+/// | storeImmediateSign | the same where 64 bits are stored |
+/// | loadSign | a signed load of 32 bits is not |
+/// | bitTestWidth | a 32-bit test looks at 64 |
+/// | signedComparison | signed "less or equal" is "less" |
+/// | fetchNew | fetching "or" answers with the new value |
+/// | exchangeKeepsUpperHalf | a 32-bit exchange leaves the register's upper half |
+/// | compareAlways | compare-and-exchange does not compare |
+/// | calleeSaved | r9 is not restored after a call |
+/// | calleeFrame | a function gets its caller's frame |
+/// | loopCount | `bpf_loop` counts one round less |
+/// | tailCallLimit | 32 tail calls instead of 33 |
+/// | updateFlag | a hash takes BPF_NOEXIST for BPF_ANY |
+/// | longestPrefix | the trie answers with the shortest prefix |
+/// | sumCarry | `bpf_csum_diff` loses a carry |
+/// | headMetadata | `bpf_xdp_adjust_head` leaves metadata behind |
+/// | tailContents | a tail that was cut off comes back |
+@Suite(.serialized, .timeLimit(.minutes(60))) struct FuzzPlantedTests {
+    @Test(arguments: PlantedBug.allCases) func isFound(_ bug: PlantedBug) throws {
+        PlantedBug.plant(bug)
+        defer { PlantedBug.plant(nil) }
+        let campaign = try FuzzCampaign(engines: [FuzzInterpreter(isSandboxed: false)])
+        campaign.run(1..<100_000, differencesMax: 1)
+        let found = try #require(campaign.differences.first, "\(bug) is not found")
+        print("planted \(bug): found by program \(campaign.tried), shrunk to \(found.program.code.count) instructions: \(found.what)")
+        if ProcessInfo.processInfo.environment["APUS_FUZZ_KEEP"] != nil { try FuzzCampaign.keep("planted-\(bug)", found) }
+    }
+
+    private static let kept = (try? FuzzCampaign.kept()) ?? []
+
+    @Test(arguments: PlantedBug.allCases.filter { bug in kept.contains { $0.name == "planted-\(bug).case" } })
+    func keptCaseFinds(_ bug: PlantedBug) throws {
+        let program = try #require(FuzzPlantedTests.kept.first { $0.name == "planted-\(bug).case" }?.program)
+        let pinned = unsafe apus_twin_pin()
+        defer { unsafe apus_twin_unpin(pinned) }
+        let truth = try FuzzKernel().observe(program), engine = FuzzInterpreter(isSandboxed: false)
+        #expect(FuzzCampaign.disagreement(engine, program, truth) == nil)
+        PlantedBug.plant(bug)
+        defer { PlantedBug.plant(nil) }
+        #expect(FuzzCampaign.disagreement(engine, program, truth) != nil)
+    }
+}
+#endif
