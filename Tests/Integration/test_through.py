@@ -171,6 +171,16 @@ def all_by_hand(way):
     return frames, expected
 
 
+def test_a_planted_seed_is_found():
+    """First, since what follows keeps its own namespaces."""
+    executable = present(pathlib.Path(PLANTED), "APUS_PLANTED_BINARY")
+    with ThroughBridge(executable, {"APUS_PLANT": "wrong-seed"}) as way:
+        frames, _ = all_by_hand(way)
+        with pytest.raises(oracle.Violation) as violation:
+            way.judged(frames)
+    assert violation.value.kinds == {"frames", "tshark"}
+
+
 @pytest.mark.parametrize("how", ["offload", "full"])
 def test_frames_by_hand(way, how):
     way.deliver(how)
@@ -198,12 +208,3 @@ def test_tcp(way, how):
     assert way.errors() == errors and oracle.check_conservation(stats) == []
     superframes = stats["ports"]["m"]["tx_superframes"] - before["ports"]["m"]["tx_superframes"]
     assert (superframes > 10) == (how == "offload")
-
-
-def test_a_planted_seed_is_found():
-    executable = present(pathlib.Path(PLANTED), "APUS_PLANTED_BINARY")
-    with ThroughBridge(executable, {"APUS_PLANT": "wrong-seed"}) as way:
-        frames, _ = all_by_hand(way)
-        with pytest.raises(oracle.Violation) as violation:
-            way.judged(frames)
-    assert violation.value.kinds == {"frames", "tshark"}
