@@ -7,6 +7,8 @@ import re
 import subprocess
 
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\t(\S+)\s*(.*)$")
+# Behind a call of these stands the next function, or its padding.
+_NO_RETURN = {"__rte_panic@plt", "abort@plt", "__stack_chk_fail@plt"}
 _TARGET = re.compile(r"^([0-9a-f]+) <([^>]+)>")
 
 
@@ -90,6 +92,8 @@ def _instructions(executable: pathlib.Path):
         if operation == "call" or operation.startswith("j"):
             if target := _TARGET.match(operand):
                 calls.append((address, int(target[1], 16)))
+                if target[2] in _NO_RETURN:
+                    previous = None
             elif operation == "call":
                 indirect.append(address)
     return calls, indirect, names
