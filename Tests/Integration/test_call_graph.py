@@ -38,7 +38,7 @@ POINTERS = [
     r"\$s4DPDK(6Packet|12PacketMemory|15PacketAllocator|8EthQueue|8TapQueue)V",   # pools' rings, where a buffer is taken or given back
     r"rte_(pktmbuf|mempool)_",
     r"apus_full_checksum$", r"\$s9Dataplane(9Reconcile|10Completion)",   # the summing kernel, chosen before main
-    r"\$s4EBPF(11Interpreter|7Machine)V",   # walks over maps, whose closures do not escape; the host's hook for a look
+    r"\$s4EBPF(11Interpreter|7Machine|10XDPContext)V",   # walks over maps, whose closures do not escape; the host's hook for a look
     r"\$s4EBPF6RunnerV",   # compiled programs
     r"apus_format$",   # bpf_snprintf: one writer a conversion
 ]
