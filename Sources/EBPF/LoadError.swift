@@ -32,10 +32,17 @@ public struct LoadError: Error, Equatable, Sendable, Codable, CustomStringConver
          _ message: String) {
         self.kind = kind
         self.object = object
-        self.program = program
+        self.program = program.map(LoadError.printable)
         self.instruction = instruction
         self.source = source
-        self.message = message
+        // Names come from the object, and may be anything; only verifiers have several lines to say.
+        self.message = kind == .refused ? message : LoadError.printable(message)
+    }
+
+    /// On one line, whatever the object calls its things.
+    private static func printable(_ text: String) -> String {
+        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) { return text }
+        return text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? "\\u{\(String($0.value, radix: 16))}" : String($0) }.joined()
     }
 
     public var description: String {
