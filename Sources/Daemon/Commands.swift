@@ -12,22 +12,26 @@ import Synchronization
     private let bridges: [OpenBridge.View]
     private let reporter: StatsReporter
     private let rings: [CaptureRing]
+    private let maps: MapCommands
     private let capture = Mutex<CaptureSession?>(nil)
 
     init(_ configuration: Configuration, ports: [any OpenPort], controls: PortControls, bridges: [OpenBridge.View], reporter: StatsReporter,
-         rings: [CaptureRing]) {
+         rings: [CaptureRing], maps: MapCommands) {
         self.configuration = configuration
         self.ports = ports
         self.controls = controls
         self.bridges = bridges
         self.reporter = reporter
         self.rings = rings
+        self.maps = maps
     }
 
     var all: [String: ControlSocket.Command] {
         ["stats": { _ in self.reporter.document().json },
          "ports": { _ in ControlReply.json(self.portsDocument()) },
          "bridge": { _ in ControlReply.json(BridgeDocument(bridges: Dictionary(uniqueKeysWithValues: self.bridges.map { ($0.name, $0.document()) }))) },
+         "map": { words throws(CommandError) in try self.maps.map(words) },
+         "trace": { _ in self.maps.trace() },
          "capture": { words throws(CommandError) in try self.capture(words) },
          "port": { words throws(CommandError) in try self.port(words) }]
     }

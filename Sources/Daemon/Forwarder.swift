@@ -19,6 +19,7 @@ final class Forwarder {
     /// What the lcores write to, so they outlive the lcores too, whoever else reads them.
     private var counters: [CounterBlock] = []
     private let controls: PortControls
+    private let maps: MapCommands
     private var lcores: [PollingLcore] = []
     private var follower: PortFollower?
     private var socket: ControlSocket?
@@ -33,8 +34,9 @@ final class Forwarder {
         let loader = configuration.programs.isEmpty ? nil : try LoaderProcess()
         programs = try configuration.programs.map { section in
             guard let loader else { preconditionFailure("there is a loader where there are programs") }
-            let program = try loader.load(object: section.object, program: section.program, verify: .kernel)
-            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, verified by the kernel")
+            let program = try loader.load(object: section.object, program: section.program, verify: Verification(section.verify))
+            let how = program.isSandboxed ? "watched while it runs" : "verified by the kernel"
+            logger.info("xdp \(section.name): \(program.name) of \(section.object), \(program.instructions) instructions, \(how)")
             for note in program.notes { logger.notice("xdp \(section.name): \(note)") }
             return program
         }
@@ -59,6 +61,10 @@ final class Forwarder {
         opener = PortOpener(small: small, large: large, lcoreCount: polling.count, logger: logger)
         controls = PortControls(configuration.ports.map { $0.deliver == .full })
         for section in configuration.ports { ports.append(try opener.open(section)) }
+        // Ports have their numbers now, which maps may name.
+        let indices = Dictionary(uniqueKeysWithValues: zip(configuration.ports.map(\.name), ports.map { $0.index }))
+        maps = MapCommands(programs: zip(configuration.programs, programs).map { .init(section: $0.name, program: $1) }, ports: indices)
+        try maps.fill(configuration)
         try start(configuration)
     }
 
@@ -116,7 +122,7 @@ final class Forwarder {
             pools: [opener.small.use, opener.large.use])
         Telemetry.start(reporter)
         let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter,
-                                rings: counters.map(\.capture))
+                                rings: counters.map(\.capture), maps: maps)
         self.commands = commands
         let wanted = zip(configuration.programs, programs).filter { $0.0.engine == .jit }.map { ($0.0.name, $0.1) }
         if !wanted.isEmpty { compiler = ProgramCompiler(wanted, logger: logger) }
@@ -215,6 +221,15 @@ extension ChecksumMode {
         case .lazy: .lazy
         case .eager: .eager
         case .full: .full
+        }
+    }
+}
+
+extension Verification {
+    init(_ configured: XDPConfiguration.Verification) {
+        self = switch configured {
+        case .kernel: .kernel
+        case .sandbox: .sandbox
         }
     }
 }

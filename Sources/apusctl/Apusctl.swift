@@ -7,7 +7,7 @@ struct Apusctl: ParsableCommand {
         commandName: "apusctl",
         abstract: "Ask a running Apus daemon, or run programs without one.",
         discussion: "Exit status: 0 done, 1 the daemon cannot be asked or refused, 2 the command line is wrong.",
-        subcommands: [Stats.self, Ports.self, Bridge.self, Port.self, Capture.self, Prog.self])
+        subcommands: [Stats.self, Ports.self, Bridge.self, Port.self, Capture.self, Map.self, Trace.self, Prog.self])
 
     @OptionGroup var daemon: DaemonOptions
 }

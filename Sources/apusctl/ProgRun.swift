@@ -92,10 +92,11 @@ struct ProgRun: ParsableCommand {
         guard let map = program.map(named: name) else {
             throw Failure("\(program.name) has no map \(name), but \(program.maps.map(\.name).joined(separator: ", ")).")
         }
-        do throws(MapContents.Refused) {
-            try program.fill(map, try MapContents(String(decoding: (try? read(file)) ?? [], as: UTF8.self)))
+        let text = String(decoding: try read(file), as: UTF8.self)
+        do throws(BPFMap.Refused) {
+            try program.fill(map, text: text)
         } catch {
-            throw Failure("\(file), \(error).")
+            throw Failure("\(file), \(error.message).")
         }
     }
 

@@ -33,7 +33,7 @@ private let tapKeys = "allowed: driver, interface, netns, persistent, offloads, 
 private let vhostKeys = "allowed: driver, path, role, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"
 private let drivers = "allowed: tap, vhost-user, virtio-user, af-xdp, pci, pcap, null, vdev"
 private let name = "use 1 to 31 of A-Z a-z 0-9 . _ -, a letter or digit first"
-private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine"
+private let xdpKeys = "allowed: object, program, ports, checksum, verify, engine, map.NAME"
 
 private let syntax: [BadConfiguration] = [
     .init([1: "[apus", 2: ""], "f:1: '[apus' has no ']'; write [kind name]"),
@@ -86,15 +86,15 @@ private let words: [BadConfiguration] = [
           "f:6: [port a] rx-checksum: unknown value 'verfy'; did you mean 'verify'? allowed: device, infer, verify"),
     .init([5: "interface = ta\nrx-checksum = infer infer"], "f:6: [port a] rx-checksum: 'infer' is named twice; name it once"),
     .init([5: "interface = ta\nrx-checksum ="], "f:6: [port a] rx-checksum: has no value; give one or remove the line"),
-    .init([12: "object = x.o\nmap.cfg = cfg.txt"], "f:13: [xdp x] map.cfg: is not in this version; \(xdpKeys)"),
-    .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; \(xdpKeys)"),
+    .init([12: "object = x.o\nmap.cfg ="], "f:13: [xdp x] map.cfg: has no value; give one or remove the line"),
+    .init([12: "object = x.o\nmap. = cfg.txt"], "f:13: [xdp x] map.: unknown key; did you mean 'map.NAME'? \(xdpKeys)"),
     .init([12: "object = x.o\nsuperframes = whole"], "f:13: [xdp x] superframes: is not in this version; \(xdpKeys)"),
     .init([12: "object = x.o\nchain = object"], "f:13: [xdp x] chain: is not in this version; \(xdpKeys)"),
     .init([4: "driver = tun"], "f:4: [port a] driver: unknown value 'tun'; \(drivers)"),
     .init([7: "driver = vhost"], "f:7: [port b] driver: unknown value 'vhost'; did you mean 'vhost-user'? \(drivers)"),
     .init([4: "driver = null"], "f:5: [port a] interface: a null port has no such key; allowed: driver, queues, lcores, deliver, verified, mtu, vlan, rx-checksum"),
     .init([12: "object = x.o\nengine = ebpf"], "f:13: [xdp x] engine: unknown value 'ebpf'; allowed: jit, interpreter"),
-    .init([12: "object = x.o\nverify = sandbox"], "f:13: [xdp x] verify: 'sandbox' is not in this version; allowed: kernel"),
+    .init([12: "object = x.o\nverify = sandbx"], "f:13: [xdp x] verify: unknown value 'sandbx'; did you mean 'sandbox'? allowed: kernel, sandbox"),
     .init([12: "object = x.o\nchecksum = lasy"],
           "f:13: [xdp x] checksum: unknown value 'lasy'; did you mean 'lazy'? allowed: lazy, eager, full"),
     .init([2: "lcores = 1\nidle = doze"], "f:3: [apus] idle: unknown value 'doze'; allowed: spin, pause, sleep"),

@@ -42,6 +42,8 @@ import Testing
             checksum = eager
             verify = kernel
             engine = interpreter
+            map.rules = rules.json
+            map.x.y = /srv/x.json
             """)
         #expect(configuration.daemon == DaemonConfiguration(
             name: "edge.1", lcores: [2], memoryBytes: 1 << 30, hugepages: .off, idle: .spin, statsSocket: "/tmp/a;b#c.sock", line: 2))
@@ -54,7 +56,8 @@ import Testing
         #expect(configuration.wires == [WireConfiguration(name: "w", first: "vm0", second: "host0", line: 24)])
         #expect(configuration.programs == [XDPConfiguration(
             name: "firewall", object: "/etc/apus/filter.o", program: "filter", ports: ["host0", "vm0"], checksum: .eager, verify: .kernel,
-            engine: .interpreter, line: 26)])
+            engine: .interpreter, maps: [.init(name: "rules", file: "/etc/apus/rules.json", line: 33), .init(name: "x.y", file: "/srv/x.json", line: 34)],
+            line: 26)])
         #expect(configuration.wire(of: "host0")?.name == "w")
     }
 

@@ -20,13 +20,15 @@ struct Vocabulary: Sendable {
 
     /// What to write instead of `word`.
     func remedy(for word: String) -> String {
-        nearest(to: word).map { "did you mean '\($0)'? \(allowed)" } ?? allowed
+        nearest(to: word).map { "did you mean '\(shown($0))'? \(allowed)" } ?? allowed
     }
 
     var allowed: String {
-        let listed = known.prefix(16).joined(separator: ", ")
+        let listed = known.prefix(16).map(shown).joined(separator: ", ")
         return "allowed: " + (known.isEmpty ? "none" : known.count > 16 ? listed + ", …" : listed)
     }
+
+    private func shown(_ word: String) -> String { word.hasSuffix(".") ? word + "NAME" : word }
 
     /// The known word that was probably meant: it begins with `word`, or differs from it in at most a third of its letters.
     func nearest(to word: String) -> String? {

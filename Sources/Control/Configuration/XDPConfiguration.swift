@@ -2,10 +2,7 @@
 public struct XDPConfiguration: Sendable, Equatable {
     public enum ChecksumMode: String, ConfigurationWord { case lazy, eager, full }
 
-    public enum Verification: String, ConfigurationWord {
-        case kernel
-        static var later: [String] { ["sandbox"] }
-    }
+    public enum Verification: String, ConfigurationWord { case kernel, sandbox }
 
     public enum Engine: String, ConfigurationWord { case jit, interpreter }
 
@@ -19,10 +16,19 @@ public struct XDPConfiguration: Sendable, Equatable {
     public var checksum: ChecksumMode
     public var verify: Verification
     public var engine: Engine
+    /// Initial contents of maps, in the order of the file.
+    public var maps: [MapFile]
     public var line: Int
 
-    static let keys = Vocabulary(["object", "program", "ports", "checksum", "verify", "engine"],
-                                 later: ["superframes", "netns", "chain", "map."])
+    /// `map.NAME = FILE`; a relative file has been joined to the directory of the configuration file.
+    public struct MapFile: Sendable, Equatable {
+        public var name: String
+        public var file: String
+        public var line: Int
+    }
+
+    static let keys = Vocabulary(["object", "program", "ports", "checksum", "verify", "engine", "map."],
+                                 later: ["superframes", "netns", "chain"])
 }
 
 extension XDPConfiguration {
@@ -38,9 +44,12 @@ extension XDPConfiguration {
             reader.report("program", "\(program.quoted) is not one word", "one program a section; name a second [xdp] section for another")
         }
         self.ports = ports
+        func joined(_ path: String) -> String { path.utf8.first == UInt8(ascii: "/") || directory.isEmpty ? path : "\(directory)/\(path)" }
+        maps = reader.section.entries.filter { $0.key.hasPrefix("map.") && $0.key != "map." && !$0.value.isEmpty }
+            .map { MapFile(name: String($0.key.dropFirst(4)), file: joined($0.value), line: $0.line) }
         let given = reader.require("object", "name the file, such as 'object = count.o'")
         guard let given, let name = reader.section.name, !ports.isEmpty else { return nil }
-        object = given.utf8.first == UInt8(ascii: "/") || directory.isEmpty ? given : "\(directory)/\(given)"
+        object = joined(given)
         self.name = name
     }
 }
