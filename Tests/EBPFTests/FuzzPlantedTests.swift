@@ -38,9 +38,9 @@ import Testing
 /// | headMetadata | `bpf_xdp_adjust_head` leaves metadata behind |
 /// | tailContents | a tail that was cut off comes back |
 @Suite(.serialized, .timeLimit(.minutes(60))) struct FuzzPlantedTests {
-    @Test(arguments: PlantedBug.allCases) func isFound(_ bug: PlantedBug) throws {
-        PlantedBug.plant(bug)
-        defer { PlantedBug.plant(nil) }
+    @Test(arguments: EngineBug.allCases) func isFound(_ bug: EngineBug) throws {
+        EngineBug.plant(bug)
+        defer { EngineBug.plant(nil) }
         let campaign = try FuzzCampaign(engines: [FuzzInterpreter(isSandboxed: true)])
         campaign.run(1..<100_000, differencesMax: 1)
         let found = try #require(campaign.differences.first, "\(bug) is not found")
@@ -50,15 +50,15 @@ import Testing
 
     private static let kept = (try? FuzzCampaign.kept()) ?? []
 
-    @Test(arguments: PlantedBug.allCases.filter { bug in kept.contains { $0.name == "planted-\(bug).case" } })
-    func keptCaseFinds(_ bug: PlantedBug) throws {
+    @Test(arguments: EngineBug.allCases.filter { bug in kept.contains { $0.name == "planted-\(bug).case" } })
+    func keptCaseFinds(_ bug: EngineBug) throws {
         let program = try #require(FuzzPlantedTests.kept.first { $0.name == "planted-\(bug).case" }?.program)
         let pinned = unsafe apus_twin_pin()
         defer { unsafe apus_twin_unpin(pinned) }
         let truth = try FuzzKernel().observe(program), engine = FuzzInterpreter(isSandboxed: true)
         #expect(FuzzCampaign.disagreement(engine, program, truth) == nil)
-        PlantedBug.plant(bug)
-        defer { PlantedBug.plant(nil) }
+        EngineBug.plant(bug)
+        defer { EngineBug.plant(nil) }
         #expect(FuzzCampaign.disagreement(engine, program, truth) != nil)
     }
 }

@@ -159,7 +159,7 @@ void apus_trace_line(const char *_Nonnull text, size_t size) APUS_HOT;
 size_t apus_trace_read(char *_Nonnull to, size_t room, uint64_t *_Nonnull lost);
 
 #ifdef APUS_PLANTED
-// Which bug is planted on purpose (EBPF/PlantedBug.swift); -1: none. Written by tests alone.
+// Which bug is planted on purpose (EBPF/EngineBug.swift); -1: none. Written by tests alone.
 extern int apus_planted_bug;
 APUS_INLINE int apus_planted_bug_now(void) { return apus_planted_bug; }
 // Swift 6 takes the variable itself for shared mutable state.

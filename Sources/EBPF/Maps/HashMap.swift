@@ -100,7 +100,7 @@ extension MapStorage {
         let old = find(key, hash)
         let exists = old < MapStorage.end
         let condition = flags & ~MapStorage.locked
-        if exists && condition == MapStorage.onlyNew && !PlantedBug.has(.updateFlag) { return -ErrorNumber.exists }
+        if exists && condition == MapStorage.onlyNew && !EngineBug.has(.updateFlag) { return -ErrorNumber.exists }
         if !exists && condition == MapStorage.onlyExisting { return -ErrorNumber.noEntry }
         if exists && flags & MapStorage.locked != 0 {
             copyLocked(self.value(old), value)

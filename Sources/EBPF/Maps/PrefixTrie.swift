@@ -70,7 +70,7 @@ extension MapStorage {
             let matched = common(node, key)
             if matched == lengthMax { return value(node) }
             if matched < length(node) { break }
-            if !isBranch(node), !PlantedBug.has(.longestPrefix) || found == 0 { found = value(node) }
+            if !isBranch(node), !EngineBug.has(.longestPrefix) || found == 0 { found = value(node) }
             node = unsafe apus_acquire32(Memory.word32(child(node, bit(key &+ 4, length(node)))))
             steps &-= 1
         }

@@ -5,13 +5,13 @@ enum Arithmetic {
     /// Division by zero gives 0; the one quotient that does not fit wraps.
     @_noLocks @inline(__always)
     static func sdiv(_ a: UInt64, _ b: UInt64) -> UInt64 {
-        b == 0 || PlantedBug.has(.signedOverflow) && a == 1 << 63 && b == .max ? 0 : UInt64(bitPattern: Int64(bitPattern: a).dividedReportingOverflow(by: Int64(bitPattern: b)).partialValue)
+        b == 0 || EngineBug.has(.signedOverflow) && a == 1 << 63 && b == .max ? 0 : UInt64(bitPattern: Int64(bitPattern: a).dividedReportingOverflow(by: Int64(bitPattern: b)).partialValue)
     }
 
     /// The remainder by zero is the dividend; of the overflowing division it is 0.
     @_noLocks @inline(__always)
     static func smod(_ a: UInt64, _ b: UInt64) -> UInt64 {
-        b == 0 || PlantedBug.has(.signedRemainder) && a >> 63 != 0 ? a : UInt64(bitPattern: Int64(bitPattern: a).remainderReportingOverflow(dividingBy: Int64(bitPattern: b)).partialValue)
+        b == 0 || EngineBug.has(.signedRemainder) && a >> 63 != 0 ? a : UInt64(bitPattern: Int64(bitPattern: a).remainderReportingOverflow(dividingBy: Int64(bitPattern: b)).partialValue)
     }
 
     @_noLocks @inline(__always)
@@ -36,7 +36,7 @@ enum Arithmetic {
     static func fetch(_ operation: Operation, _ at: UnsafeMutablePointer<UInt32>, _ b: UInt32) -> UInt32 {
         switch operation {
         case .fetchAdd32: unsafe apus_atomic_add32(at, b)
-        case .fetchOr32: unsafe apus_atomic_or32(at, b) | (PlantedBug.has(.fetchNew) ? b : 0)
+        case .fetchOr32: unsafe apus_atomic_or32(at, b) | (EngineBug.has(.fetchNew) ? b : 0)
         case .fetchAnd32: unsafe apus_atomic_and32(at, b)
         case .fetchXor32: unsafe apus_atomic_xor32(at, b)
         default: unsafe apus_atomic_xchg32(at, b)

@@ -48,6 +48,6 @@ enum Helpers {
     @_noLocks @inline(__always)
     private static func add(_ a: UInt32, _ b: UInt32) -> UInt32 {
         let (sum, carry) = a.addingReportingOverflow(b)
-        return sum &+ (carry && !PlantedBug.has(.sumCarry) ? 1 : 0)
+        return sum &+ (carry && !EngineBug.has(.sumCarry) ? 1 : 0)
     }
 }

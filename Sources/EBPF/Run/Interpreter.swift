@@ -53,7 +53,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
     /// The kernel's verifier follows a million instructions; a loop helper may run eight million times.
     static var budgetMax: Int { @_noLocks @inline(__always) get { 1 << 22 } }
     /// MAX_TAIL_CALL_CNT
-    static var tailCallsMax: UInt32 { @_noLocks @inline(__always) get { PlantedBug.has(.tailCallLimit) ? 32 : 33 } }
+    static var tailCallsMax: UInt32 { @_noLocks @inline(__always) get { EngineBug.has(.tailCallLimit) ? 32 : 33 } }
 
     @_noLocks
     init(_ image: UnsafePointer<ProgramImage>, _ context: XDPContext) {
@@ -95,7 +95,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             let i = unsafe code[pc]
             pc &+= 1
             let dst = Int(i.destination)
-            unsafe registers[Int(DecodedInstruction.immediateRegister)] = PlantedBug.has(.immediateSign) ? i.immediate & 0xffff_ffff : i.immediate
+            unsafe registers[Int(DecodedInstruction.immediateRegister)] = EngineBug.has(.immediateSign) ? i.immediate & 0xffff_ffff : i.immediate
             let a = unsafe registers[dst]
             let b = unsafe registers[Int(i.source)]
             let a32 = UInt32(truncatingIfNeeded: a), b32 = UInt32(truncatingIfNeeded: b)
@@ -116,14 +116,14 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             case .add64: unsafe registers[dst] = a &+ b
             case .sub64: unsafe registers[dst] = a &- b
             case .mul64: unsafe registers[dst] = a &* b
-            case .div64: unsafe registers[dst] = b == 0 ? (PlantedBug.has(.divideByZero) ? a : 0) : a / b
+            case .div64: unsafe registers[dst] = b == 0 ? (EngineBug.has(.divideByZero) ? a : 0) : a / b
             case .mod64: unsafe registers[dst] = b == 0 ? a : a % b
             case .sdiv64: unsafe registers[dst] = Arithmetic.sdiv(a, b)
             case .smod64: unsafe registers[dst] = Arithmetic.smod(a, b)
             case .or64: unsafe registers[dst] = a | b
             case .and64: unsafe registers[dst] = a & b
             case .xor64: unsafe registers[dst] = a ^ b
-            case .lsh64: unsafe registers[dst] = PlantedBug.has(.wideShift) && b > 63 ? 0 : a &<< b
+            case .lsh64: unsafe registers[dst] = EngineBug.has(.wideShift) && b > 63 ? 0 : a &<< b
             case .rsh64: unsafe registers[dst] = a &>> b
             case .arsh64: unsafe registers[dst] = UInt64(bitPattern: Int64(bitPattern: a) &>> Int64(bitPattern: b))
             case .neg64: unsafe registers[dst] = 0 &- a
@@ -132,14 +132,14 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                 unsafe registers[dst] = i.immediate
                 pc &+= 1
             case .movsx8: unsafe registers[dst] = Arithmetic.extend8(b)
-            case .movsx16: unsafe registers[dst] = PlantedBug.has(.signExtension) ? b & 0xffff : Arithmetic.extend16(b)
+            case .movsx16: unsafe registers[dst] = EngineBug.has(.signExtension) ? b & 0xffff : Arithmetic.extend16(b)
             case .movsx32: unsafe registers[dst] = Arithmetic.extend32(b)
 
             case .add32: unsafe registers[dst] = UInt64(a32 &+ b32)
             case .sub32: unsafe registers[dst] = UInt64(a32 &- b32)
             case .mul32: unsafe registers[dst] = UInt64(a32 &* b32)
             case .div32: unsafe registers[dst] = UInt64(b32 == 0 ? 0 : a32 / b32)
-            case .mod32: unsafe registers[dst] = b32 == 0 ? (PlantedBug.has(.remainderUpperHalf) ? a : UInt64(a32)) : UInt64(a32 % b32)
+            case .mod32: unsafe registers[dst] = b32 == 0 ? (EngineBug.has(.remainderUpperHalf) ? a : UInt64(a32)) : UInt64(a32 % b32)
             case .sdiv32: unsafe registers[dst] = UInt64(Arithmetic.sdiv(a32, b32))
             case .smod32: unsafe registers[dst] = UInt64(Arithmetic.smod(a32, b32))
             case .or32: unsafe registers[dst] = UInt64(a32 | b32)
@@ -147,10 +147,10 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             case .xor32: unsafe registers[dst] = UInt64(a32 ^ b32)
             case .lsh32: unsafe registers[dst] = UInt64(a32 &<< b32)
             case .rsh32: unsafe registers[dst] = UInt64(a32 &>> b32)
-            case .arsh32: unsafe registers[dst] = UInt64(PlantedBug.has(.arithmeticShiftSign) ? a32 &>> b32 : UInt32(bitPattern: Int32(bitPattern: a32) &>> Int32(bitPattern: b32)))
+            case .arsh32: unsafe registers[dst] = UInt64(EngineBug.has(.arithmeticShiftSign) ? a32 &>> b32 : UInt32(bitPattern: Int32(bitPattern: a32) &>> Int32(bitPattern: b32)))
             case .neg32: unsafe registers[dst] = UInt64(0 &- a32)
             case .mov32: unsafe registers[dst] = UInt64(b32)
-            case .movsx8to32: unsafe registers[dst] = Arithmetic.extend8(b) & (PlantedBug.has(.signExtensionUpperHalf) ? .max : 0xffff_ffff)
+            case .movsx8to32: unsafe registers[dst] = Arithmetic.extend8(b) & (EngineBug.has(.signExtensionUpperHalf) ? .max : 0xffff_ffff)
             case .movsx16to32: unsafe registers[dst] = Arithmetic.extend16(b) & 0xffff_ffff
 
             case .toLittle16: unsafe registers[dst] = UInt64(UInt16(truncatingIfNeeded: a).littleEndian)
@@ -159,7 +159,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             case .toBig16: unsafe registers[dst] = UInt64(UInt16(truncatingIfNeeded: a).bigEndian)
             case .toBig32: unsafe registers[dst] = UInt64(a32.bigEndian)
             case .toBig64: unsafe registers[dst] = a.bigEndian
-            case .swap16: unsafe registers[dst] = UInt64(UInt16(truncatingIfNeeded: a).byteSwapped) | (PlantedBug.has(.swapUpperHalf) ? a & ~0xffff : 0)
+            case .swap16: unsafe registers[dst] = UInt64(UInt16(truncatingIfNeeded: a).byteSwapped) | (EngineBug.has(.swapUpperHalf) ? a & ~0xffff : 0)
             case .swap32: unsafe registers[dst] = UInt64(a32.byteSwapped)
             case .swap64: unsafe registers[dst] = a.byteSwapped
 
@@ -187,7 +187,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                 unsafe registers[dst] = Arithmetic.extend16(UInt64(Memory.load16(from)))
             case .loadSigned32:
                 guard mayRead(T.self, from, 4) else { return fails(.access) }
-                unsafe registers[dst] = PlantedBug.has(.loadSign) ? UInt64(Memory.load32(from)) : Arithmetic.extend32(UInt64(Memory.load32(from)))
+                unsafe registers[dst] = EngineBug.has(.loadSign) ? UInt64(Memory.load32(from)) : Arithmetic.extend32(UInt64(Memory.load32(from)))
             case .store8:
                 guard willWrite(T.self, to, 1) else { return fails(.access) }
                 Memory.store8(to, b)
@@ -199,7 +199,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                 Memory.store32(to, b)
             case .store64:
                 guard willWrite(T.self, to, 8) else { return fails(.access) }
-                Memory.store64(to, PlantedBug.has(.storeImmediateSign) && i.source == DecodedInstruction.immediateRegister ? b & 0xffff_ffff : b)
+                Memory.store64(to, EngineBug.has(.storeImmediateSign) && i.source == DecodedInstruction.immediateRegister ? b & 0xffff_ffff : b)
 
             case .add32Atomic:
                 guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
@@ -228,7 +228,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             case .fetchAdd32, .fetchOr32, .fetchAnd32, .fetchXor32, .exchange32:
                 guard willWriteAtomic(T.self, to, 4) else { return fails(.access) }
                 unsafe registers[Int(i.source)] = UInt64(Arithmetic.fetch(i.operation, unsafe Memory.word32(to), b32))
-                    | (PlantedBug.has(.exchangeKeepsUpperHalf) && i.operation == .exchange32 ? b & ~0xffff_ffff : 0)
+                    | (EngineBug.has(.exchangeKeepsUpperHalf) && i.operation == .exchange32 ? b & ~0xffff_ffff : 0)
             case .fetchAdd64, .fetchOr64, .fetchAnd64, .fetchXor64, .exchange64:
                 guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
                 unsafe registers[Int(i.source)] = Arithmetic.fetch(i.operation, unsafe Memory.word64(to), b)
@@ -238,7 +238,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                 unsafe registers[0] = UInt64(apus_atomic_cas32(Memory.word32(to), old, b32))
             case .compareExchange64:
                 guard willWriteAtomic(T.self, to, 8) else { return fails(.access) }
-                unsafe registers[0] = PlantedBug.has(.compareAlways) ? apus_atomic_xchg64(Memory.word64(to), b)
+                unsafe registers[0] = EngineBug.has(.compareAlways) ? apus_atomic_xchg64(Memory.word64(to), b)
                     : apus_atomic_cas64(Memory.word64(to), registers[0], b)
 
             case .jump: pc &+= Int(i.offset)
@@ -252,14 +252,14 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
             case .jsgt64: if Int64(bitPattern: a) > Int64(bitPattern: b) { pc &+= Int(i.offset) }
             case .jsge64: if Int64(bitPattern: a) >= Int64(bitPattern: b) { pc &+= Int(i.offset) }
             case .jslt64: if Int64(bitPattern: a) < Int64(bitPattern: b) { pc &+= Int(i.offset) }
-            case .jsle64: if Int64(bitPattern: a) <= Int64(bitPattern: b), !PlantedBug.has(.signedComparison) || a != b { pc &+= Int(i.offset) }
+            case .jsle64: if Int64(bitPattern: a) <= Int64(bitPattern: b), !EngineBug.has(.signedComparison) || a != b { pc &+= Int(i.offset) }
             case .jeq32: if a32 == b32 { pc &+= Int(i.offset) }
             case .jne32: if a32 != b32 { pc &+= Int(i.offset) }
             case .jgt32: if a32 > b32 { pc &+= Int(i.offset) }
             case .jge32: if a32 >= b32 { pc &+= Int(i.offset) }
             case .jlt32: if a32 < b32 { pc &+= Int(i.offset) }
             case .jle32: if a32 <= b32 { pc &+= Int(i.offset) }
-            case .jset32: if a32 & b32 != 0 || PlantedBug.has(.bitTestWidth) && a & b != 0 { pc &+= Int(i.offset) }
+            case .jset32: if a32 & b32 != 0 || EngineBug.has(.bitTestWidth) && a & b != 0 { pc &+= Int(i.offset) }
             case .jsgt32: if Int32(bitPattern: a32) > Int32(bitPattern: b32) { pc &+= Int(i.offset) }
             case .jsge32: if Int32(bitPattern: a32) >= Int32(bitPattern: b32) { pc &+= Int(i.offset) }
             case .jslt32: if Int32(bitPattern: a32) < Int32(bitPattern: b32) { pc &+= Int(i.offset) }
@@ -332,7 +332,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
         unsafe slot[5] = UInt64(UInt(bitPattern: pc))
         unsafe slot[6] = UInt64(UInt(bitPattern: image))     // a tail call in a subprogram returns to the caller's code
         depth &+= 1
-        let frame = frames &+ UInt64(PlantedBug.has(.calleeFrame) ? depth &- 1 : depth) &* UInt64(APUS_FRAME_BYTES)
+        let frame = frames &+ UInt64(EngineBug.has(.calleeFrame) ? depth &- 1 : depth) &* UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frame), Int(APUS_FRAME_BYTES))
         unsafe registers[10] = frame &+ UInt64(APUS_FRAME_BYTES)
         return true
@@ -343,7 +343,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
     mutating func leaveFrame() -> Int {
         depth &-= 1
         let slot = unsafe saved + depth &* 8
-        for r in 0..<5 where r != 3 || !PlantedBug.has(.calleeSaved) { unsafe registers[r &+ 6] = slot[r] }
+        for r in 0..<5 where r != 3 || !EngineBug.has(.calleeSaved) { unsafe registers[r &+ 6] = slot[r] }
         unsafe image = UnsafePointer(Memory.pointer(slot[6]).assumingMemoryBound(to: ProgramImage.self))
         return Int(bitPattern: UInt(unsafe slot[5]))
     }

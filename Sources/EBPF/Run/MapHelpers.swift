@@ -134,7 +134,7 @@ extension Machine {
             done &+= 1
             if unsafe registers[0] != 0 { break }
         }
-        unsafe registers[0] = PlantedBug.has(.loopCount) && done > 0 ? done &- 1 : done
+        unsafe registers[0] = EngineBug.has(.loopCount) && done > 0 ? done &- 1 : done
         return true
     }
 

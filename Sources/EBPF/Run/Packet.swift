@@ -73,7 +73,7 @@ struct Packet {
               makeRoom(UInt64(bitPattern: wanted) &- metaSize) else { return -ErrorNumber.invalid }
         // The packet may have been moved meanwhile.
         let new = data &+ delta
-        if metaSize > 0 && !PlantedBug.has(.headMetadata) {
+        if metaSize > 0 && !EngineBug.has(.headMetadata) {
             unsafe apus_move(Memory.pointer(new &- metaSize), Memory.pointer(meta), Int(metaSize))
         }
         if new < data { recordWritten(new, data) }
@@ -93,7 +93,7 @@ struct Packet {
             return -ErrorNumber.invalid
         }
         if delta > 0 {
-            if !PlantedBug.has(.tailContents) { unsafe apus_zero(Memory.pointer(end), Int(delta)) }
+            if !EngineBug.has(.tailContents) { unsafe apus_zero(Memory.pointer(end), Int(delta)) }
             recordWritten(end, UInt64(bitPattern: new))
         }
         end = UInt64(bitPattern: new)

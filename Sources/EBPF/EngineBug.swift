@@ -2,7 +2,7 @@ internal import CBPF
 
 /// Bugs that a build made with APUS_PLANTED can have at run time, one at a time, so that tests show that the fuzzer would
 /// find each. Anywhere else every question folds to `false`.
-enum PlantedBug: UInt8, CaseIterable, Sendable {
+enum EngineBug: UInt8, CaseIterable, Sendable {
     case divideByZero, signedOverflow, signedRemainder, remainderUpperHalf
     case wideShift, arithmeticShiftSign, signExtension, signExtensionUpperHalf
     case swapUpperHalf, immediateSign, storeImmediateSign, loadSign
@@ -12,12 +12,12 @@ enum PlantedBug: UInt8, CaseIterable, Sendable {
 
     #if APUS_PLANTED
     @_noLocks @inline(__always)
-    static func has(_ bug: PlantedBug) -> Bool { apus_planted_bug_now() == Int32(bug.rawValue) }
+    static func has(_ bug: EngineBug) -> Bool { apus_planted_bug_now() == Int32(bug.rawValue) }
 
     /// Tests alone.
-    static func plant(_ bug: PlantedBug?) { apus_planted_bug_set(bug.map { Int32($0.rawValue) } ?? -1) }
+    static func plant(_ bug: EngineBug?) { apus_planted_bug_set(bug.map { Int32($0.rawValue) } ?? -1) }
     #else
     @_noLocks @inline(__always)
-    static func has(_ bug: PlantedBug) -> Bool { false }
+    static func has(_ bug: EngineBug) -> Bool { false }
     #endif
 }
