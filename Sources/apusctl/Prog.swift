@@ -38,7 +38,11 @@ struct ProgExec: ParsableCommand {
         let input = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
         guard let program = MapContents.bytes(input) else { throw Failure("Standard input is not hexadecimal.") }
         var code: CompiledCode?
-        let answer = try RawProgram.run(program, memory: &bytes) { code = try engine.prepare($0) }
-        withExtendedLifetime(code) { print(String(answer, radix: 16)) }
+        do {
+            let answer = try RawProgram.run(program, memory: &bytes) { code = try engine.prepare($0) }
+            withExtendedLifetime(code) { print(String(answer, radix: 16)) }
+        } catch let error as LoadError {
+            throw Failure("\(error)")
+        }
     }
 }

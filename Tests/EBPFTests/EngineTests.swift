@@ -45,7 +45,7 @@ struct Twins {
 
     /// Contents of all maps that hold bytes.
     func compareMaps() throws(Difference) {
-        for (a, b) in zip(interpreted.maps, compiled.maps) where a.contents != b.contents {
+        for (a, b) in zip(interpreted.maps, compiled.maps) where ![3, 4, 12, 13].contains(a.definition.type) && a.contents != b.contents {
             throw Difference(description: "map \(a.name): interpreter \(a.contents), compiled \(b.contents)")
         }
     }

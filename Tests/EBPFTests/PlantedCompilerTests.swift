@@ -27,7 +27,7 @@ import Testing
         case .compareExchangeTarget, .noFetch: try forms("atomic", planted)
         case .contextEnd, .headDelta: try adjusting(planted)
         case .noTracking: try own("macswap", planted)
-        case .noLook: try fixture("verify_drop", planted)
+        case .noLook: for name in ["verify_drop", "verify_words", "quote_copy", "tcp_zero", "icmp_too_big"] { try fixture(name, planted) }
         case .noBoundsCheck: try bare([Asm.load(Asm.word, 6, 1, 0), Asm.load(Asm.byte, 0, 6, 60), Asm.mov(0, imm: 2), Asm.exit], sandboxed: true, planted)
         case .calleeFrame: try bare(InstructionTests.nested(3), sandboxed: true, planted)
         case .verdict: try bare([Asm.mov(0, imm: 5), Asm.exit], sandboxed: false, planted)
