@@ -5,7 +5,7 @@ import Testing
 @testable import EBPF
 
 /// Compiled code as memory: who may write and execute it, when it comes, when it goes, and for which machine.
-@Suite(.timeLimit(.minutes(5))) struct CompilerTests {
+@Suite(.serialized, .timeLimit(.minutes(30))) struct CompilerTests {
     /// Read to the end: the kernel says it has no size.
     private static func mappings() throws -> [Substring] {
         let text = String(decoding: try #require(FileHandle(forReadingAtPath: "/proc/self/maps")).readDataToEndOfFile(), as: UTF8.self)

@@ -56,7 +56,7 @@ extension ByteRange {
 }
 
 /// The compiler's slow twin is the interpreter: the same programs on the same packets leave the same.
-@Suite(.timeLimit(.minutes(10))) struct EngineTests {
+@Suite(.serialized, .timeLimit(.minutes(30))) struct EngineTests {
     @Test func everyForm() throws {
         for form in InstructionTests.forms {
             let twins = try Twins { try LoadedProgram.bare(Asm.harness(form.body) + form.subprogram) }
