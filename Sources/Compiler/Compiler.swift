@@ -47,7 +47,7 @@ internal import Synchronization
         try compile(program, planted: nil, isTracking: isTracking)
     }
 
-    func compile(_ program: LoadedProgram, planted: PlantedBug?, isTracking: Bool = true) throws(CompilerError) -> CompiledCode {
+    func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true) throws(CompilerError) -> CompiledCode {
         guard let tracker = unsafe LLVMOrcJITDylibCreateResourceTracker(LLVMOrcLLJITGetMainJITDylib(jit)) else { throw CompilerError("no resource tracker") }
         let code = unsafe CompiledCode(tracker, self)
         try lock.withLock { count throws(CompilerError) in
@@ -62,7 +62,7 @@ internal import Synchronization
         return code
     }
 
-    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: PlantedBug?, to code: CompiledCode,
+    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: TranslationBug?, to code: CompiledCode,
                      _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
         let isTarget = program.mayBeTailCalled
         let object = try target.object(unit, name: name, isTailTarget: isTarget, planted: planted)

@@ -15,7 +15,7 @@ struct NotCompilable: Error { let reason: String }
     let signature: IR.Kind
     let flows: [Int: FunctionFlow]
     private(set) var functions: [Int: IR.Value] = unsafe [:]
-    let planted: PlantedBug?
+    let planted: TranslationBug?
     /// Places in the code that helpers may call back.
     let callbacks: [Int]
     /// Sandbox: instructions are counted.
@@ -28,7 +28,7 @@ struct NotCompilable: Error { let reason: String }
     var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
     var tracks: IR.Value { unsafe ir.parameter(1, of: ir.currentFunction) }
 
-    init(_ unit: CompilationUnit, _ ir: IR, planted: PlantedBug? = nil) {
+    init(_ unit: CompilationUnit, _ ir: IR, planted: TranslationBug? = nil) {
         self.unit = unit
         self.ir = ir
         self.planted = planted

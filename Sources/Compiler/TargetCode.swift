@@ -40,7 +40,7 @@ import EBPF
     }
 
     /// An object file with the program's functions.
-    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, planted: PlantedBug? = nil) throws(CompilerError) -> ObjectCode {
+    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, planted: TranslationBug? = nil) throws(CompilerError) -> ObjectCode {
         guard let context = unsafe LLVMContextCreate() else { throw CompilerError("out of memory") }
         defer { unsafe LLVMContextDispose(context) }
         let ir = unsafe IR(name: name, context: context)

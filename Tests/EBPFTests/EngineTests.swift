@@ -12,7 +12,7 @@ struct Twins {
 
     static let compiler = Result { try Compiler() }
 
-    init(_ planted: PlantedBug? = nil, load: () throws -> LoadedProgram) throws {
+    init(_ planted: TranslationBug? = nil, load: () throws -> LoadedProgram) throws {
         interpreted = try load()
         compiled = try load()
         code = try Twins.compiler.get().compile(compiled, planted: planted)

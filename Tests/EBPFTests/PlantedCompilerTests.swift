@@ -6,13 +6,13 @@ import Testing
 /// Each rule of the translation broken on purpose: a comparison with the interpreter finds it. The same comparisons find
 /// nothing where nothing is broken.
 @Suite(.serialized, .timeLimit(.minutes(30))) struct PlantedCompilerTests {
-    @Test(arguments: PlantedBug.allCases) func isFound(_ bug: PlantedBug) throws {
+    @Test(arguments: TranslationBug.allCases) func isFound(_ bug: TranslationBug) throws {
         #expect(throws: Twins.Difference.self) { try PlantedCompilerTests.look(for: bug, planted: bug) }
         try PlantedCompilerTests.look(for: bug, planted: nil)
     }
 
     /// Compares where the bug would show.
-    private static func look(for bug: PlantedBug, planted: PlantedBug?) throws {
+    private static func look(for bug: TranslationBug, planted: TranslationBug?) throws {
         switch bug {
         case .unsignedAtLeast: try forms("jump64 3", planted)
         case .signedAbove: try forms("jump64 6", planted)
@@ -41,7 +41,7 @@ import Testing
         }
     }
 
-    private static func forms(_ prefix: String, _ planted: PlantedBug?) throws {
+    private static func forms(_ prefix: String, _ planted: TranslationBug?) throws {
         let forms = InstructionTests.forms.filter { $0.description.hasPrefix(prefix) }
         try #require(!forms.isEmpty)
         // A bug shows in one of the first; without one, these are enough.
@@ -53,24 +53,24 @@ import Testing
         }
     }
 
-    private static func bare(_ code: [Instruction], sandboxed: Bool, _ planted: PlantedBug?) throws {
+    private static func bare(_ code: [Instruction], sandboxed: Bool, _ planted: TranslationBug?) throws {
         let twins = try Twins(planted) { try LoadedProgram.bare(code, sandboxed: sandboxed) }
         // What lies behind the packet can be read.
         try twins.compare(Bench(), [UInt8](repeating: 7, count: 60), comparesR0: false)
         try twins.compare(Bench(), [UInt8](repeating: 7, count: 60))
     }
 
-    private static func own(_ name: String, _ planted: PlantedBug?) throws {
+    private static func own(_ name: String, _ planted: TranslationBug?) throws {
         let path = try Objects.program(name)
         try EngineTests.traffic(try Twins(planted) { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }, count: 400)
     }
 
-    private static func fixture(_ name: String, _ planted: PlantedBug?) throws {
+    private static func fixture(_ name: String, _ planted: TranslationBug?) throws {
         let path = try Objects.fixture(name)
         try EngineTests.traffic(try Twins(planted) { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }, count: 400, partial: true)
     }
 
-    private static func adjusting(_ planted: PlantedBug?) throws {
+    private static func adjusting(_ planted: TranslationBug?) throws {
         let path = try Objects.source(AdjustTests.source)
         let twins = try Twins(planted) { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }
         var random = SplitMix(5)
@@ -80,16 +80,16 @@ import Testing
         }
     }
 
-    private static func helper(_ name: String, _ planted: PlantedBug?) throws {
+    private static func helper(_ name: String, _ planted: TranslationBug?) throws {
         guard let test = HelperTests.cases.first(where: { $0.description == name }) else { return }
         let path = try Objects.source("#include <linux/ipv6.h>\n" + HelperTests.source(test))
         try words(path, "helper", limit: test.limit, planted)
     }
 
-    private static func source(_ text: String, _ planted: PlantedBug?) throws { try words(try Objects.source(text), nil, limit: 7, planted) }
+    private static func source(_ text: String, _ planted: TranslationBug?) throws { try words(try Objects.source(text), nil, limit: 7, planted) }
 
     /// Packets of small numbers.
-    private static func words(_ path: String, _ program: String?, limit: UInt64, _ planted: PlantedBug?) throws {
+    private static func words(_ path: String, _ program: String?, limit: UInt64, _ planted: TranslationBug?) throws {
         let twins = try Twins(planted) { try ProgramLoader.load(object: path, program: program, verify: .kernel) }
         var random = SplitMix(3)
         for _ in 0..<600 {

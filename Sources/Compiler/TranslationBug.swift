@@ -1,5 +1,5 @@
 /// Bugs for the tests to find: each breaks one rule of the translation. Nothing but a test chooses one.
-enum PlantedBug: String, CaseIterable, Sendable {
+enum TranslationBug: String, CaseIterable, Sendable {
     case unsignedAtLeast, signedAbove, signExtend32, moveSigned32, unmaskedShift, logicalShift, divisionByZero, remainderByZero
     case keepsUpperHalf, loadSigned, contextEnd, compareExchangeTarget, noFetch, noTracking, noLook, noBoundsCheck
     case arrayBound, hashSeed, hashRest, tailCallLimit, tailCallIndex, checksumSeed, calleeFrame, loopCount, verdict, headDelta, lruUse
