@@ -5,7 +5,7 @@ import Testing
 @testable import Control
 
 /// The program itself, against a socket of this process.
-@Suite(.timeLimit(.minutes(1))) final class ApusctlTests {
+@Suite(.timeLimit(.minutes(10))) final class ApusctlTests {
     let directory = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString.prefix(8))").path
     var path: String { "\(directory)/a.sock" }
 

@@ -46,7 +46,7 @@ final class Peer {
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) final class ControlSocketTests {
+@Suite(.timeLimit(.minutes(10))) final class ControlSocketTests {
     let directory = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString.prefix(8))").path
     var path: String { "\(directory)/a.sock" }
 

@@ -5,7 +5,7 @@ import Testing
 @testable import Control
 
 /// Whose the file of a socket is: a daemon replaces what a dead one left, and nothing else.
-@Suite(.timeLimit(.minutes(1))) final class SocketFileTests {
+@Suite(.timeLimit(.minutes(10))) final class SocketFileTests {
     let directory = FileManager.default.temporaryDirectory.appending(path: "apus-\(UUID().uuidString.prefix(8))").path
     var path: String { "\(directory)/a.sock" }
 

@@ -4,7 +4,7 @@ import Testing
 @testable import EBPF
 
 /// `apusctl prog`, as scripts and other people's tests call it.
-@Suite(.timeLimit(.minutes(2))) struct ApusctlProgTests {
+@Suite(.timeLimit(.minutes(30))) struct ApusctlProgTests {
     private func run(_ arguments: [String], input: [UInt8] = []) throws -> (status: Int32, output: String, errors: String) {
         let process = Process()
         // SwiftPM puts the test program and the products side by side.

@@ -6,7 +6,7 @@ import Testing
 
 /// The project's larger programs, as one and cut into steps: equal to the kernel in verdict, bytes and maps over 10 000
 /// packets each, and right by what their packets say.
-@Suite(.serialized, .timeLimit(.minutes(10))) struct OwnProgramTests {
+@Suite(.serialized, .timeLimit(.minutes(30))) struct OwnProgramTests {
     static let packets = Int(ProcessInfo.processInfo.environment["APUS_FOREIGN_PACKETS"] ?? "") ?? 10_000
 
     struct Own: CustomStringConvertible {
