@@ -7,6 +7,7 @@ The NAT programs turn 10.0.0.100:8080 and :8081 into 10.0.0.2:5201 and :5202, an
 """
 
 import dataclasses
+import os
 import pathlib
 import time
 
@@ -89,7 +90,7 @@ class Bench:
         if self.case.program != "none":
             sections[f"xdp {self.case.program}"] = {
                 "object": REPOSITORY / f".build/bpf/{self.case.program}.o", "ports": "a b",
-                "checksum": self.case.mode, "verify": "kernel", "engine": "interpreter"}
+                "checksum": self.case.mode, "verify": "kernel", "engine": os.environ.get("APUS_ENGINE", "jit")}
         return sections | {"wire w": {"ports": "a b"}}
 
     def _wait_for_devices(self):

@@ -36,7 +36,7 @@ class Apus:
                  for name, path in zip("ab", sockets)}
         ports["port b"]["deliver"] = deliver_to_b
         count = {"object": REPOSITORY / ".build/bpf/count.o", "ports": "a b", "checksum": "lazy", "verify": "kernel",
-                 "engine": "interpreter"}
+                 "engine": os.environ.get("APUS_ENGINE", "jit")}
         self._sections = ports | {"xdp count": count, "wire w": {"ports": "a b"}}
         self._executable = present(executable, "APUS_PLANTED_BINARY") if executable else binary()
         self._environment = environment
