@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import socket
 import struct
+import time
 
 import pytest
 
@@ -63,6 +64,20 @@ class Way:
         self._join(enter)
         self.left.configure(self.device, LEFT_MAC, [f"{LEFT}/24"], {RIGHT: FAR_MAC})
         self.far.configure(self.far_device, FAR_MAC, [f"{RIGHT}/24"], {LEFT: LEFT_MAC})
+        self._wait_until_it_carries()
+
+    def _wait_until_it_carries(self, seconds=30):
+        """The middle's own links come up in their own time, and what comes before is lost there."""
+        deadline, count = time.monotonic() + seconds, 0
+        with Capture(self.far, self.far_device) as capture:
+            while True:
+                if not count:
+                    assert time.monotonic() < deadline, "nothing comes through"
+                    send(self, packets.ipv4(17, packets.udp(b"is it open?")), 0, 0, 0)
+                time.sleep(0.2)
+                before, count = count, len(from_left(capture.frames()))
+                if count == before > 0:
+                    return
 
     def deliver(self, how):
         self.daemon.ask(f"port set m deliver={how}")
@@ -161,14 +176,15 @@ def send(way, frame, padding, gso, size) -> int:
 ON_THEIR_WAY = 16
 
 
+def from_left(frames):
+    return [frame for frame in frames if frame.data[6:12] == bytes.fromhex(LEFT_MAC.replace(":", ""))]
+
+
 def all_by_hand(way):
     """Sends them, and gives what came out at the other end."""
-    def arrived():
-        return [frame for frame in capture.frames() if frame.data[6:12] == bytes.fromhex(LEFT_MAC.replace(":", ""))]
-
     def wait(count):
         for _ in range(100):
-            if len(frames := arrived()) >= count:
+            if len(frames := from_left(capture.frames())) >= count:
                 break
             way.daemon.settled_stats()
         return frames
