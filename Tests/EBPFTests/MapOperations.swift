@@ -218,6 +218,22 @@ import Testing
         }
     }
 
+    /// Entries whose values were replaced, all of them, and often: they are evicted in their turn, and the search ends.
+    @Test(.timeLimit(.minutes(1)), arguments: [UInt32(9), 10], [1, 2, 3, 4, 5, 16]) func replacedEntriesAgeToo(_ type: UInt32, _ entries: Int) throws {
+        let map = try #require(BPFMap(MapDefinition(name: "m", type: type, keySize: 4, valueSize: 8, maxEntries: entries, flags: 0)))
+        let value = [UInt8](repeating: 1, count: map.definition.controlValueSize)
+        for i in 0..<entries { try map.update(key(i), value) }
+        for i in 0..<entries { try map.update(key(i), value) }
+        for i in 0..<(4 * entries) { try map.update(key(1000 + i), value) }
+        #expect((0..<entries).allSatisfy { map.contents[key($0)] == nil })
+        var random = SplitMix(UInt64(entries))
+        for _ in 0..<3000 {
+            let chosen = key(Int.random(in: 0...entries, using: &random))
+            try map.update(chosen, value)
+            try #require(map.count <= entries && map.contents[chosen] != nil)
+        }
+    }
+
     // MARK: Maps of maps, locks, memory
 
     @Test func innerMapsMustFit() throws {

@@ -134,7 +134,7 @@ extension MapStorage {
         }
         changed()
         if kind == .lruHash {
-            exists ? used(new) : inserted(new)
+            exists ? updated(new) : inserted(new)
             if exists { forgotten(old) }
         }
         return 0

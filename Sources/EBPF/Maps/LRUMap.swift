@@ -33,6 +33,10 @@ extension MapStorage {
         if unsafe apus_relaxed8(at) < Recency.used { unsafe apus_set_relaxed8(at, Recency.used) }
     }
 
+    /// Under lock: the node a new value went to. It was the spare one, of which `used` takes no notice.
+    @_noLocks @inline(__always)
+    func updated(_ link: UInt32) { unsafe apus_set_relaxed8(recency + Int(link), Recency.used) }
+
     @_noLocks @inline(__always)
     func inserted(_ link: UInt32) { unsafe apus_set_relaxed8(recency + Int(link), Recency.inserted) }
 
@@ -43,21 +47,17 @@ extension MapStorage {
     @_noLocks
     mutating func evict() {
         let nodes = maxEntries &+ 1
-        // Three rounds take every node from `used` to `old` and evict it, unless readers keep using all of them.
+        // Three rounds take every node from `used` to `old`; where readers keep using all of them, any will do.
         var steps = UInt64(nodes) &* 4
         while true {
             let link = hand
             hand = hand &+ 1 < nodes ? hand &+ 1 : 0
-            steps &-= 1
+            if steps > 0 { steps &-= 1 }
             if link == spare { continue }
             let at = unsafe recency + Int(link)
             let recent = unsafe apus_relaxed8(at)
-            if recent != Recency.old && recent != Recency.empty && steps > 0 {
-                unsafe apus_set_relaxed8(at, recent &- 1)
-                continue
-            }
-            if recent == Recency.empty && steps > 0 { continue }
-            return release(link, Memory.load32(node(link) &+ 4))
+            if recent == Recency.old || steps == 0 { return release(link, Memory.load32(node(link) &+ 4)) }
+            if recent != Recency.empty { unsafe apus_set_relaxed8(at, recent &- 1) }
         }
     }
 }
