@@ -65,6 +65,7 @@ test-unit: build
 	swift build $(TEST_FLAGS) --build-tests
 	tools/suite unit swift test $(TEST_FLAGS) --skip-build --skip EBPFTests
 	tools/suite engine swift test $(TEST_FLAGS) --skip-build --filter EBPFTests --skip PlantedCompilerTests
+	tools/suite planted-compiler swift test $(TEST_FLAGS) --skip-build --filter PlantedCompilerTests
 
 # Breaks each rule of the checksum contract in turn and shows that a test finds it.
 test-planted: planted
@@ -90,8 +91,8 @@ SOAK_PROGRAMS ?= 2000000
 SOAK_SEED     ?= $(shell date +%s)000000
 soak-engine: build
 	swift build $(TEST_FLAGS) --build-tests
-	APUS_FUZZ_PROGRAMS=$(SOAK_PROGRAMS) APUS_FUZZ_SEED=$(SOAK_SEED) APUS_SANDBOX_RUNS=$$(($(SOAK_PROGRAMS) / 4)) APUS_MUTATED_OBJECTS=$$(($(SOAK_PROGRAMS) / 20)) \
-		swift test $(TEST_FLAGS) --skip-build --filter 'FuzzTests|SandboxTests|MutatedObjectTests|PlantedCompilerTests'
+	APUS_FUZZ_PROGRAMS=$(SOAK_PROGRAMS) APUS_FUZZ_COMPILED=20 APUS_FUZZ_SEED=$(SOAK_SEED) APUS_SANDBOX_RUNS=$$(($(SOAK_PROGRAMS) / 4)) APUS_MUTATED_OBJECTS=$$(($(SOAK_PROGRAMS) / 20)) \
+		swift test $(TEST_FLAGS) --skip-build --filter 'FuzzTests|SandboxTests|MutatedObjectTests'
 
 bench: bench-forward bench-sums bench-loop bench-engine
 

@@ -21,10 +21,14 @@ final class FuzzCampaign {
     private(set) var histogram = FuzzHistogram()
     private(set) var refusals: [String: Int] = [:]
     private(set) var differences: [Difference] = []
+    /// By engine: the programs it ran.
+    private var ran: [String: Int] = [:]
+    private let isShrinking: Bool
 
-    init(engines: [any FuzzEngine] = FuzzEngines.judged()) throws {
+    init(engines: [any FuzzEngine], isShrinking: Bool = true) throws {
         kernel = try FuzzKernel()
         self.engines = engines
+        self.isShrinking = isShrinking
     }
 
     /// Runs the programs of these seeds, up to so many differences.
@@ -52,7 +56,8 @@ final class FuzzCampaign {
         runs += written.program.packets.count
         histogram.add(written.cells)
         if !FuzzCampaign.isRich(written.cells) { poor += 1 }
-        for engine in engines {
+        for engine in engines where seed % engine.stride == 0 {
+            ran[engine.name, default: 0] += 1
             guard let what = FuzzCampaign.disagreement(engine, written.program, truth) else { continue }
             let shrinker = FuzzShrinker { [kernel] program in
                 // What is said only once is chance: time, random numbers, and addresses, which another thread has others of.
@@ -60,7 +65,8 @@ final class FuzzCampaign {
                       FuzzCampaign.disagreement(engine, program, truth) != nil else { return false }
                 return FuzzCampaign.outcome(engine, program) == FuzzCampaign.elsewhere { FuzzCampaign.outcome(engine, program) }
             }
-            differences.append(Difference(seed: seed, engine: engine.name, what: what, program: shrinker.shrink(written.program)))
+            differences.append(Difference(seed: seed, engine: engine.name, what: what,
+                                          program: isShrinking ? shrinker.shrink(written.program) : written.program))
         }
     }
 
@@ -111,7 +117,7 @@ final class FuzzCampaign {
     var report: String {
         let share = tried > 0 ? accepted * 1000 / tried : 0
         return "fuzz: \(tried) programs, \(accepted) accepted by the kernel (\(share / 10).\(share % 10) %), \(instructions / max(accepted, 1)) instructions each, "
-            + "\(runs) runs in the kernel and in \(engines.map(\.name).joined(separator: ", ")); \(differences.count) differences"
+            + "\(runs) runs in the kernel; programs in \(engines.map { "\($0.name) \(ran[$0.name, default: 0])" }.joined(separator: ", ")); \(differences.count) differences"
     }
 
     // MARK: Cases that are kept

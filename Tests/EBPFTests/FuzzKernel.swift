@@ -7,7 +7,7 @@ import CBPF
 final class FuzzKernel: FuzzEngine {
     struct Refused: Error, CustomStringConvertible { let description: String }
 
-    let name = "kernel"
+    let name = "kernel", stride: UInt64 = 1
     private var maps: [FuzzMap: Int32] = [:]
     private var targets: [Int32] = []
 
@@ -92,10 +92,10 @@ final class FuzzKernel: FuzzEngine {
         case .programs, .outer, .events: return [:]
         case .queue, .stack:
             var value = [UInt8](repeating: 0, count: map.valueSize)
-            return FuzzInterpreter.list { unsafe apus_map_take(fd, nil, &value) == 0 ? value : nil }
+            return FuzzRuntime.list { unsafe apus_map_take(fd, nil, &value) == 0 ? value : nil }
         case .ring:
             var records = KernelTwin.records(fd, room: 8192)[...]
-            return FuzzInterpreter.list { records.popFirst() }
+            return FuzzRuntime.list { records.popFirst() }
         default:
             let entries = MapOperations.contents(fd, map.definition.keySize, map.definition.controlValueSize)
             if !map.isStable && map != .devices {

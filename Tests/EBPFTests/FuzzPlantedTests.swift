@@ -41,11 +41,12 @@ import Testing
     @Test(arguments: EngineBug.allCases) func isFound(_ bug: EngineBug) throws {
         EngineBug.plant(bug)
         defer { EngineBug.plant(nil) }
-        let campaign = try FuzzCampaign(engines: [FuzzInterpreter(isSandboxed: true)])
+        let isKept = ProcessInfo.processInfo.environment["APUS_FUZZ_KEEP"] != nil
+        let campaign = try FuzzCampaign(engines: [FuzzRuntime(isSandboxed: true)], isShrinking: isKept)
         campaign.run(1..<100_000, differencesMax: 1)
         let found = try #require(campaign.differences.first, "\(bug) is not found")
-        print("planted \(bug): found by program \(campaign.tried), shrunk to \(found.program.code.count) instructions: \(found.what)")
-        if ProcessInfo.processInfo.environment["APUS_FUZZ_KEEP"] != nil { try FuzzCampaign.keep("planted-\(bug)", found) }
+        print("planted \(bug): found by program \(campaign.tried), of \(found.program.code.count) instructions: \(found.what)")
+        if isKept { try FuzzCampaign.keep("planted-\(bug)", found) }
     }
 
     private static let kept = (try? FuzzCampaign.kept()) ?? []
@@ -55,7 +56,7 @@ import Testing
         let program = try #require(FuzzPlantedTests.kept.first { $0.name == "planted-\(bug).case" }?.program)
         let pinned = unsafe apus_twin_pin()
         defer { unsafe apus_twin_unpin(pinned) }
-        let truth = try FuzzKernel().observe(program), engine = FuzzInterpreter(isSandboxed: true)
+        let truth = try FuzzKernel().observe(program), engine = FuzzRuntime(isSandboxed: true)
         #expect(FuzzCampaign.disagreement(engine, program, truth) == nil)
         EngineBug.plant(bug)
         defer { EngineBug.plant(nil) }

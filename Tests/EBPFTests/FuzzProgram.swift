@@ -58,15 +58,22 @@ struct FuzzOutcome: Equatable, Sendable {
     }
 }
 
-/// One way to run a program: the interpreter, the kernel, compiled code. To hook another in, list it in `FuzzEngines`.
+/// One way to run a program: the kernel, the interpreter, compiled code. To hook another in, list it in `FuzzEngines`.
 protocol FuzzEngine: AnyObject {
     var name: String { get }
+    /// It gets every so many-th program.
+    var stride: UInt64 { get }
     /// Loads it with its maps as `FuzzMap` fills them, runs it on all its packets, reads the maps, and forgets it.
     /// - Throws: why it is not taken.
     func observe(_ program: FuzzProgram) throws -> FuzzOutcome
 }
 
 enum FuzzEngines {
-    /// The kernel judges; each of the others has to agree with it.
-    static func judged() -> [any FuzzEngine] { [FuzzInterpreter(isSandboxed: false), FuzzInterpreter(isSandboxed: true)] }
+    /// The kernel judges; each of the others has to agree with it. LLVM takes a hundred times as long for a program as all
+    /// the others together.
+    /// - Parameter stride: how many programs there are for each that is compiled.
+    static func judged(compilingEvery stride: UInt64 = 1) -> [any FuzzEngine] {
+        [FuzzRuntime(isSandboxed: false), FuzzRuntime(isSandboxed: true), FuzzRuntime(.compiled, isSandboxed: false, stride: stride),
+         FuzzRuntime(.compiled, isSandboxed: true, stride: stride)]
+    }
 }

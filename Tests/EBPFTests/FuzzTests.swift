@@ -4,16 +4,18 @@ import Testing
 
 @testable import EBPF
 
-/// The interpreter, trusting and sandboxed, against the kernel, over programs nobody thought of.
+/// The interpreter and compiled code, trusting and sandboxed, against the kernel, over programs nobody thought of.
 ///
-/// `APUS_FUZZ_PROGRAMS` and `APUS_FUZZ_SEED` make it longer and different (`make soak`). What fails is shrunk and kept
+/// `APUS_FUZZ_PROGRAMS` and `APUS_FUZZ_SEED` make it longer and different (`make soak`); every `APUS_FUZZ_COMPILED`-th
+/// program is compiled. What fails is shrunk and kept
 /// in Tests/Fixtures/fuzz, and replayed from then on.
 @Suite(.timeLimit(.minutes(600))) struct FuzzTests {
     static func number(_ name: String, _ otherwise: Int) -> Int { Int(ProcessInfo.processInfo.environment[name] ?? "") ?? otherwise }
 
     @Test func agreesWithTheKernel() throws {
         let count = FuzzTests.number("APUS_FUZZ_PROGRAMS", 100_000), first = UInt64(FuzzTests.number("APUS_FUZZ_SEED", 1))
-        let campaign = try FuzzCampaign()
+        let stride = FuzzTests.number("APUS_FUZZ_COMPILED", 200)
+        let campaign = try FuzzCampaign(engines: FuzzEngines.judged(compilingEvery: UInt64(stride)))
         campaign.run(first..<(first + UInt64(count)))
         print(campaign.report)
         for (reason, times) in campaign.refusals.sorted(by: { $0.value > $1.value }).prefix(12) { print("  refused \(times): \(reason)") }
@@ -59,7 +61,7 @@ import Testing
             + [Asm.mov(0, imm: 5), Asm.atomic(false, 0xf1, 10, -16, 0), Instruction(opcode: 0xb6, destination: 0, offset: 1, immediate: 1), Asm.exit, Asm.mov(0, imm: 7), Asm.exit]
             + [Asm.store(Asm.double, 2, 0, imm: 63), Asm.mov(0, imm: 0), Asm.exit, Asm.mov(0, imm: 0), Asm.exit]
         let case1 = FuzzProgram(code: program, packets: [[UInt8](repeating: 0, count: 60)])
-        #expect(try FuzzInterpreter(isSandboxed: false).observe(case1).runs[0].r0 == 63)
+        #expect(try FuzzRuntime(isSandboxed: false).observe(case1).runs[0].r0 == 63)
         print("a slot that a callback changed, by the kernel: \((try? FuzzKernel().observe(case1).runs[0].r0).map(String.init) ?? "refused"), by hand: 63")
     }
 

@@ -225,7 +225,7 @@ import Testing
     ]
 
     @Test func asTheKernelSays() throws {
-        let kernel = try FuzzKernel(), sandbox = FuzzInterpreter(isSandboxed: true)
+        let kernel = try FuzzKernel(), sandbox = FuzzRuntime(isSandboxed: true)
         var taken = 0, refused = 0
         for test in SandboxPacketTests.cases {
             let start = [Asm.mov(6, 1), Asm.load(Asm.word, 7, 1, 0), Asm.load(Asm.word, 3, 1, 4), Asm.mov(2, 7), Asm.alu(0x07, 2, imm: 16),

@@ -60,7 +60,7 @@ enum KernelSource {
 
     /// What the programs include besides: the running kernel's types, libbpf's headers under their usual name.
     private static func headers(_ root: String) throws -> String {
-        let folder = NSTemporaryDirectory() + "apus-kernel-headers-\(ProcessInfo.processInfo.processIdentifier)"
+        let folder = Objects.scratch + "/kernel-headers"
         try FileManager.default.createDirectory(atPath: folder + "/lib/uapi", withIntermediateDirectories: true)
         try run("/usr/sbin/bpftool", ["btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"], output: folder + "/vmlinux.h")
         for (name, target) in [("bpf", "\(root)/tools/lib/bpf"), ("uapi/linux", "/usr/include/linux")] {

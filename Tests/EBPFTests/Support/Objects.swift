@@ -37,7 +37,8 @@ enum Objects {
         return path
     }
 
-    private static let scratch: String = {
+    /// Goes when the tests end.
+    static let scratch: String = {
         let path = NSTemporaryDirectory() + "apus-ebpf-tests-\(getpid())"
         try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         atexit { try? FileManager.default.removeItem(atPath: NSTemporaryDirectory() + "apus-ebpf-tests-\(getpid())") }

@@ -1,16 +1,26 @@
 import CBPF
 
+@testable import Compiler
 @testable import EBPF
 
-/// The engine under test: trusting, as after the kernel's verification, or watching, as in the sandbox, which must not
-/// stop what the kernel accepts.
-final class FuzzInterpreter: FuzzEngine {
+/// The engines under test, interpreter and compiler: trusting, as after the kernel's verification, or watching, as in the
+/// sandbox, which must not stop what the kernel accepts.
+final class FuzzRuntime: FuzzEngine {
+    let engine: Engine
     let isSandboxed: Bool
-    var name: String { isSandboxed ? "sandbox" : "interpreter" }
+    /// What is wrong with the compiler.
+    let planted: TranslationBug?
+    let stride: UInt64
+    var name: String { engine == .compiled ? (isSandboxed ? "compiled-sandbox" : "compiled") : isSandboxed ? "sandbox" : "interpreter" }
     /// The packet as BPF_PROG_TEST_RUN presents it: on lo, behind 256 bytes of zeros.
     private let bench = Bench(ingressIndex: 1, rxQueue: 0, filler: 0)
 
-    init(isSandboxed: Bool) { self.isSandboxed = isSandboxed }
+    init(_ engine: Engine = .interpreter, isSandboxed: Bool, planted: TranslationBug? = nil, stride: UInt64 = 1) {
+        self.engine = engine
+        self.isSandboxed = isSandboxed
+        self.planted = planted
+        self.stride = stride
+    }
 
     struct Stopped: Error { let fault: Fault }
 
@@ -21,9 +31,11 @@ final class FuzzInterpreter: FuzzEngine {
     }
 
     func observe(_ program: FuzzProgram) throws -> FuzzOutcome {
-        let linked = FuzzInterpreter.linked(program)
+        let linked = FuzzRuntime.linked(program)
         let set = ProgramSet(linked[0].object, isSandboxed: isSandboxed)
         let loaded = try set.load(linked)
+        let code = engine == .compiled ? try Twins.compiler.get().compile(loaded, planted: planted) : nil
+        defer { code?.retire() }
         let used = program.maps
         for map in used {
             guard let here = set.maps[map.rawValue] else { continue }
@@ -31,13 +43,13 @@ final class FuzzInterpreter: FuzzEngine {
         }
         var outcome = FuzzOutcome()
         for packet in program.packets {
-            let run = bench.run(loaded, packet)
+            let run = bench.run(loaded, packet, engine: engine)
             if run.effect.fault != .none { throw Stopped(fault: run.effect.fault) }
             outcome.runs.append(.init(r0: UInt32(truncatingIfNeeded: run.r0), bytes: run.outcome.bytes))
         }
         for map in used {
             guard let here = set.maps[map.rawValue] else { continue }
-            outcome.maps[map] = FuzzInterpreter.contents(here, map)
+            outcome.maps[map] = FuzzRuntime.contents(here, map)
         }
         return outcome
     }
