@@ -69,8 +69,8 @@ protocol FuzzEngine: AnyObject {
 }
 
 enum FuzzEngines {
-    /// The kernel judges; each of the others has to agree with it. LLVM takes a hundred times as long for a program as all
-    /// the others together.
+    /// The kernel judges; each of the others has to agree with it. LLVM takes tens of milliseconds for a program, all the
+    /// others together about one.
     /// - Parameter stride: how many programs there are for each that is compiled.
     static func judged(compilingEvery stride: UInt64 = 1) -> [any FuzzEngine] {
         [FuzzRuntime(isSandboxed: false), FuzzRuntime(isSandboxed: true), FuzzRuntime(.compiled, isSandboxed: false, stride: stride),
