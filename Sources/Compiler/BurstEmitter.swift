@@ -107,9 +107,14 @@ import EBPF
             unsafe ir.position(at: go)
         }
         let fault = unsafe of(Run.fault, ir.i8)
+        // What is not left below: in a few wide stores.
+        unsafe ir.zero(effect, bytes: Outcome.size, align: 8)
         unsafe leave(Outcome.fault, fault)
         unsafe leave(Outcome.verdict, verdict(r0, fault))
         unsafe ranges(run, tracks, context, effect)
+        let looked = unsafe ir.load(ir.i8, ir.offset(tracks, Tracks.looked), .run)
+        guard program.needsMachine else { return unsafe leave(Outcome.looked, looked) }
+        unsafe leave(Outcome.looked, ir.or(looked, of(Run.effect + Outcome.looked, ir.i8)))
         let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
         let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
         unsafe leave(Outcome.headDelta, head)
@@ -121,8 +126,6 @@ import EBPF
         }
         unsafe copy(Outcome.lowestEnd, ir.i32)
         unsafe copy(Outcome.moved, ir.i8)
-        let looked = unsafe ir.load(ir.i8, ir.offset(tracks, Tracks.looked), .run)
-        unsafe leave(Outcome.looked, ir.or(looked, of(Run.effect + Outcome.looked, ir.i8)))
         unsafe copy(Outcome.redirectMap, ir.i64)
         unsafe copy(Outcome.redirectIndex, ir.i32)
         unsafe copy(Outcome.redirectFlags, ir.i64)
@@ -138,22 +141,48 @@ import EBPF
 
     /// Joins what was tracked here with what helpers recorded.
     private func ranges(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value) {
-        let emitter = TrackEmitter(ir)
+        guard !program.unit.isReadOnly else { return unsafe join(run, tracks, effect, below: [], from: [], distance: 0) }
         let l3 = unsafe ir.trunc(ir.load(ir.i64, ir.offset(context, Context.l3Offset), .run), ir.i32)
-        if !program.unit.isReadOnly {
-            for number in 0..<4 {
-                let lower = unsafe ir.load(ir.i32, ir.offset(tracks, Tracks.fixed + 8 * number), .run)
-                let upper = unsafe ir.load(ir.i32, ir.offset(tracks, Tracks.fixed + 8 * number + 4), .run)
-                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
-                unsafe emitter.record(tracks, ir.sub(lower, l3), ir.sub(upper, l3), if: isSome)
+        let go = unsafe ir.newBlock("tracked")
+        // Each hull lies on one side of an L3 header behind no tag, one, or two.
+        for (number, place) in Tracks.bounds.enumerated().dropFirst().dropLast() {
+            let here = unsafe ir.newBlock("l3at\(place)"), elsewhere = unsafe ir.newBlock("l3elsewhere")
+            unsafe ir.branch(ir.equal(l3, ir.int(place)), here, elsewhere)
+            unsafe ir.position(at: here)
+            unsafe join(run, tracks, effect, below: Array(0..<number), from: Array(number..<4), distance: place - Tracks.plainL3)
+            unsafe ir.jump(go)
+            unsafe ir.position(at: elsewhere)
+        }
+        let distance = unsafe ir.sub(l3, ir.int(Tracks.plainL3))
+        for number in 0..<4 {
+            let (lower, upper) = unsafe bounds(tracks, Tracks.fixed + 8 * number)
+            let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
+            unsafe TrackEmitter(ir).record(tracks, ir.sub(lower, distance), ir.sub(upper, distance), if: isSome)
+        }
+        unsafe join(run, tracks, effect, below: [], from: [], distance: 0)
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
+    }
+
+    /// Leaves both ranges, with these hulls of `Tracks.fixed` in them, moved by where the L3 header is.
+    private func join(_ run: IR.Value, _ tracks: IR.Value, _ effect: IR.Value, below: [Int], from: [Int], distance: Int32) {
+        for (offset, own, hulls) in [(Outcome.below, Tracks.below, below), (Outcome.from, Tracks.from, from)] {
+            var (lower, upper) = unsafe (ir.int(.max), ir.int(.min))
+            func include(_ other: (IR.Value, IR.Value)) { unsafe (lower, upper) = unsafe (ir.signedMin(lower, other.0), ir.signedMax(upper, other.1)) }
+            for number in hulls { unsafe include(bounds(tracks, Tracks.fixed + 8 * number)) }
+            if distance != 0, !hulls.isEmpty {
+                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper), distance = unsafe ir.int(distance)
+                unsafe (lower, upper) = unsafe (ir.select(isSome, ir.sub(lower, distance), lower), ir.select(isSome, ir.sub(upper, distance), upper))
             }
+            unsafe include(bounds(tracks, own))
+            unsafe include(bounds(run, Run.effect + offset))
+            // As one: a locked counter waits for every store before it.
+            let both = unsafe ir.or(ir.zext(lower, ir.i64), ir.shl(ir.zext(upper, ir.i64), ir.word(32)))
+            unsafe ir.store(both, ir.offset(effect, offset), align: 4, .run)
         }
-        for (offset, own) in [(Outcome.below, Tracks.below), (Outcome.from, Tracks.from)] {
-            func load(_ record: IR.Value, _ at: Int) -> IR.Value { unsafe ir.load(ir.i32, ir.offset(record, at), .run) }
-            let lower = unsafe ir.signedMin(load(tracks, own), load(run, Run.effect + offset))
-            let upper = unsafe ir.signedMax(load(tracks, own + 4), load(run, Run.effect + offset + 4))
-            unsafe ir.store(lower, ir.offset(effect, offset), .run)
-            unsafe ir.store(upper, ir.offset(effect, offset + 4), .run)
-        }
+    }
+
+    private func bounds(_ record: IR.Value, _ offset: Int) -> (IR.Value, IR.Value) {
+        unsafe (ir.load(ir.i32, ir.offset(record, offset), .run), ir.load(ir.i32, ir.offset(record, offset + 4), .run))
     }
 }

@@ -8,6 +8,7 @@ import EBPF
     let unit: CompilationUnit
     let flow: FunctionFlow
     let shapes: Shapes
+    let trackPlan: TrackPlan
     private let function: IR.Value
     private var slots: [IR.Value] = unsafe []
     private var blocks: [Int: IR.Block] = unsafe [:]
@@ -23,6 +24,7 @@ import EBPF
         ir = program.ir
         unit = program.unit
         shapes = Shapes(program.unit.code, flow, isMain: flow.entry == 0 && !program.unit.isRaw)
+        trackPlan = TrackPlan(program.unit, flow)
         unsafe frame = unsafe function
         unsafe scratch = unsafe function
     }

@@ -88,6 +88,7 @@ extension Operation {
 
     var isLoad: Bool { rawValue >= Operation.load8.rawValue && rawValue <= Operation.loadSigned32.rawValue }
     /// Loads, stores, atomics.
+    var isStore: Bool { rawValue >= Operation.store8.rawValue && rawValue <= Operation.store64.rawValue }
     var isMemory: Bool { rawValue >= Operation.load8.rawValue && rawValue <= Operation.compareExchange64.rawValue }
     var isArithmetic: Bool { rawValue >= Operation.add64.rawValue && rawValue <= Operation.swap64.rawValue }
     var isAtomic: Bool { rawValue >= Operation.add32Atomic.rawValue && rawValue <= Operation.compareExchange64.rawValue }

@@ -80,12 +80,21 @@ struct NotCompilable: Error { let reason: String }
 enum Tracks {
     static let context = 0              // address of the packet's XDPContext
     static let watched = 8, looked = 9
-    /// Four hulls of lower and upper bound in 32 bits, from the arrival's first byte, for stores whose place is known
-    /// while compiling: each lies in one of the ranges that an L3 header behind 0, 1 or 2 tags does not divide.
+    /// Four hulls of lower and upper bound in 32 bits, for stores whose place is known while compiling: each lies in one
+    /// of the ranges that an L3 header behind 0, 1 or 2 tags does not divide. As in a frame without tags, where they are
+    /// right as they are: relative to `plainL3`.
     static let fixed = 16
     /// Below L3 and from L3 on, relative to it, as in `Effect`.
     static let below = 48, from = 56
     static let size = 64
 
-    static let bounds: [Int32] = [.min, 14, 18, 22, .max]
+    /// Where an L3 header stands that no tag precedes.
+    static let plainL3: Int32 = 14
+    /// From the arrival's first byte.
+    static let bounds: [Int32] = [.min + plainL3, plainL3, 18, 22, .max]
+
+    /// The hull that takes all of these bytes.
+    static func number(_ range: ByteRange) -> Int? {
+        (0..<4).first { bounds[$0] <= range.lower && range.upper <= bounds[$0 + 1] }
+    }
 }

@@ -5,18 +5,27 @@ import EBPF
 /// reach the packet. A place known while compiling costs constants; any other a few instructions.
 extension FunctionEmitter {
     func record(_ register: Int, _ offset: Int, bytes: Int, at: Int) {
-        guard !unit.isReadOnly, !isOwnFrame(register, offset, bytes: bytes, at: at), program.planted != .noTracking else { return }
+        guard !unit.isReadOnly, !isOwnFrame(register, offset, bytes: bytes, at: at), program.planted != .noTracking,
+              !trackPlan.followers.contains(at) else { return }
+        if let group = trackPlan.leaders[at] { return recordGroup(group, register) }
         guard let stores = unit.stores else { return unsafe recordAddress(ir.add(self.register(register), ir.word(offset)), bytes) }
         guard let range = stores[at] else { return }
-        if Int64(range.upper) - Int64(range.lower) == Int64(bytes), unit.certainStores.contains(at) { return recordFixed(range.lower, range.upper) }
+        if TrackPlan.isFixed(range, bytes: bytes), unit.certainStores.contains(at) { return recordFixed(range.lower, range.upper) }
         unsafe recordAddress(ir.add(self.register(register), ir.word(offset)), bytes)
+    }
+
+    private func recordGroup(_ group: TrackPlan.Group, _ register: Int) {
+        let first = unsafe ir.add(runField(ir.i64, RunLayout.Run.arrivalData), ir.word(Int(Tracks.plainL3)))
+        // Packets are shorter than 2 GiB.
+        let place = unsafe ir.trunc(ir.sub(self.register(register), first), ir.i32)
+        unsafe widen(Tracks.fixed + 8 * group.number, ir.add(place, ir.int(Int32(group.lower))), ir.add(place, ir.int(Int32(group.upper))), if: nil)
     }
 
     private func recordFixed(_ lower: Int32, _ upper: Int32) {
         for number in 0..<4 {
             let from = max(lower, Tracks.bounds[number]), to = min(upper, Tracks.bounds[number + 1])
             guard from < to else { continue }
-            unsafe widen(Tracks.fixed + 8 * number, ir.int(from), ir.int(to), if: nil)
+            unsafe widen(Tracks.fixed + 8 * number, ir.int(from - Tracks.plainL3), ir.int(to - Tracks.plainL3), if: nil)
         }
     }
 

@@ -47,3 +47,8 @@ extension BPFMap {
     /// By which programs know it.
     package var address: UInt64 { UInt64(UInt(bitPattern: unsafe storage)) }
 }
+
+extension LoadedProgram {
+    /// A run may leave the packet longer or shorter, and the next run on it finds it so.
+    package var resizes: Bool { analysis.limit != nil || !analysis.adjustments.isEmpty || analysis.writesElsewhere }
+}

@@ -21,7 +21,9 @@ struct Engine: ParsableCommand {
     func run() throws {
         let compiler = try Compiler()
         let frames = EngineTraffic(count: packets)
-        let empty = try EngineSubject(.init(name: "empty", object: "\(objects)/empty.o"), self, compiler, frames)
+        let empty = try [false, true].map {
+            try EngineSubject(.init(name: "empty", object: "\(objects)/empty.o"), self, compiler, frames, isCarried: $0)
+        }
         var subjects: [EngineSubject] = []
         for program in try EngineProgram.all(objects) where only.map(program.name.contains) ?? true {
             do {
@@ -31,20 +33,22 @@ struct Engine: ParsableCommand {
             }
         }
         for round in 0..<rounds {
-            empty.measure(frames, runs: runs)
+            for subject in empty { subject.measure(frames, runs: runs) }
             for subject in round % 2 == 0 ? subjects : subjects.reversed() { subject.measure(frames, runs: runs) }
         }
         report(subjects, empty)
     }
 
-    private func report(_ subjects: [EngineSubject], _ empty: EngineSubject) {
-        print("ns a packet net of an empty program (\(EngineSubject.Way.allCases.map { "\($0) \(format(empty.median($0)))" }.joined(separator: ", "))),")
+    private func report(_ subjects: [EngineSubject], _ empty: [EngineSubject]) {
+        func all(_ subject: EngineSubject) -> String { EngineSubject.Way.allCases.map { "\($0) \(format(subject.median($0)))" }.joined(separator: ", ") }
+        print("ns a packet net of an empty program (\(all(empty[0]))),")
+        print("of programs that resize packets, marked with *, which run one at a time, of that (\(all(empty[1])));")
         print("\(packets) packets, \(runs) runs each, \(rounds) interleaved rounds, medians; maps filled to 10000 entries where they have room")
         print("program                           kernel compiled untracked interpreted native  kernel/compiled native/compiled")
         var ratios: [Double] = [], natives: [Double] = [], slower: [String] = [], tracking: [Double] = []
         for subject in subjects {
             func net(_ way: EngineSubject.Way) -> Double? {
-                guard let all = subject.median(way), let nothing = empty.median(way) else { return nil }
+                guard let all = subject.median(way), let nothing = empty[subject.isCarried ? 1 : 0].median(way) else { return nil }
                 return all - nothing
             }
             guard let kernel = net(.kernel), let compiled = net(.compiled) else { continue }
@@ -54,12 +58,12 @@ struct Engine: ParsableCommand {
             if let native, kernel >= 10 { natives.append(native / max(compiled, 0.1)) }
             if subject.tracks, let untracked = net(.untracked), untracked > 1 { tracking.append(compiled / untracked) }
             let columns = [kernel, compiled, net(.untracked), net(.interpreted), native].map { format($0) }
-            print("\(pad(subject.name, 34))\(columns.map { pad($0, 9) }.joined()) \(pad(format(ratio), 9)) \(native.map { format($0 / max(compiled, 0.1)) } ?? "-")")
+            print("\(pad(subject.name + (subject.isCarried ? " *" : ""), 34))\(columns.map { pad($0, 9) }.joined()) \(pad(format(ratio), 9)) \(native.map { format($0 / max(compiled, 0.1)) } ?? "-")")
         }
         print("kernel/compiled, geometric mean of \(ratios.count) programs of 10 ns and more in the kernel: \(format(mean(ratios))) (bar: 2)")
         print("of the others more than 1 ns slower than the kernel: \(slower.isEmpty ? "none" : slower.joined(separator: ", "))")
         print("native/compiled, geometric mean of \(natives.count): \(format(mean(natives))) (bar: 0.8)")
-        print("tracking, compiled/untracked, geometric mean of \(tracking.count): \(format(mean(tracking))) (bar: 1.05)")
+        print("tracking, compiled/untracked, geometric mean of \(tracking.count): \(mean(tracking).map { String(format: "%.3f", $0) } ?? "-") (bar: 1.05)")
         print("compilation: \(subjects.map { "\($0.name) \($0.instructions) instructions \(Int($0.milliseconds)) ms \($0.bytes) bytes" }.joined(separator: "; "))")
     }
 

@@ -41,8 +41,9 @@ import Glibc
         return (Double(after.tv_sec - before.tv_sec) * 1e9 + Double(after.tv_nsec - before.tv_nsec)) / Double(cycles)
     }()
 
-    /// Nanoseconds a run, over all packets, `runs` each in a burst, each run on what the one before left of the bytes.
-    func time(_ program: LoadedProgram, runs: Int) -> Double {
+    /// Nanoseconds a run, over all packets, `runs` each, each run on what the one before left of the bytes: in a burst, or
+    /// one at a time where a run may find the packet longer or shorter than the one before.
+    func time(_ program: LoadedProgram, runs: Int, isCarried: Bool) -> Double {
         place()
         let runner = unsafe program.runner
         let contexts = UnsafeMutablePointer<XDPContext>.allocate(capacity: runs), effects = UnsafeMutablePointer<Effect>.allocate(capacity: runs)
@@ -58,7 +59,11 @@ import Glibc
                                             bufferEnd: buffer + EngineTraffic.room, l3Offset: packet[12] == 0x81 ? 18 : 14, ingressIndex: 1)
             unsafe contexts.initialize(repeating: context, count: runs)
             let begin = apus_cycles()
-            unsafe runner.run(contexts, effects, count: runs)
+            if isCarried {
+                for _ in 0..<runs { unsafe runner.run(contexts, effects, count: 1) }
+            } else {
+                unsafe runner.run(contexts, effects, count: runs)
+            }
             spent &+= apus_cycles() &- begin
         }
         return Double(spent) * EngineTraffic.nanosecondsPerCycle / Double(packets.count * runs)

@@ -55,6 +55,7 @@ package enum RunLayout {
     }
 
     package enum Outcome {
+        package static var size: Int { MemoryLayout<Effect>.size }
         package static var stride: Int { MemoryLayout<Effect>.stride }
         package static var verdict: Int { offset(\Effect.verdict) }
         package static var below: Int { offset(\Effect.writtenBelowL3) }
