@@ -69,6 +69,8 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "frags_quote", reads: ["copy": .look], completed: ["copy"], stores: ["port": .l3(22, 64), "paste": .l3(78, 94)]),
         Golden(file: "arms_apart", reads: ["field": .look], completed: ["field"]),
         Golden(file: "offset_nat", reads: ["zero": .closed], stores: ["address": .l3(16, 20), "check": .l3(26, 68)]),
+        Golden(file: "short_distance", stores: ["sum": .l3(10, 12), "ttl": .l3(8, 9)]),
+        Golden(file: "anywhere", reads: ["there": .look], completed: ["there"]),
         Golden(file: "wrong_length", reads: ["window": .look], completed: ["window"]),
     ]
 }

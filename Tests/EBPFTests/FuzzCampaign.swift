@@ -103,7 +103,7 @@ final class FuzzCampaign {
         }
     }
 
-    private static func isRich(_ cells: [FuzzCell]) -> Bool {
+    static func isRich(_ cells: [FuzzCell]) -> Bool {
         var packet = false, map = false, branch = false
         for cell in cells {
             let operand = FuzzOperand(rawValue: cell.column), kind = cell.row & 7

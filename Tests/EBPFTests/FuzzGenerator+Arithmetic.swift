@@ -169,6 +169,9 @@ extension FuzzGenerator {
         guard kind & 1 == 1 else { return }
         let result = kind == 0xf1 ? 0 : s
         set(result, .scalar(nil))
+        // Clears the upper half, which is clear (RFC 9669 section 5.3); Linux 6.18 may leave it as it was
+        // (`FuzzTests.whereTheKernelLeavesTheUpperHalf`).
+        if kind == 0xf1 && !is64 { emit(Asm.alu(0xbc, 0, 0)) }
         if isOnStack { blur(result) }
     }
 

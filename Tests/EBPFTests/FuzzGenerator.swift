@@ -95,7 +95,15 @@ struct FuzzGenerator {
         let cells: [FuzzCell]
     }
 
+    /// One with a packet access, a map operation and a branch: nearly every try has them.
     mutating func next() -> Written {
+        while true {
+            let written = attempt()
+            if FuzzCampaign.isRich(written.cells) { return written }
+        }
+    }
+
+    private mutating func attempt() -> Written {
         functions = [nil]
         signatures = [:]
         f = FuzzFunction(kind: .program, fuel: Int.random(in: 6...16, using: &random))

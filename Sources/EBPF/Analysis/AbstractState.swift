@@ -130,7 +130,7 @@ struct AbstractState: Equatable {
     /// After a helper that moves one: old pointers are worth nothing.
     mutating func invalidatePackets() {
         func invalidated(_ value: AbstractValue) -> AbstractValue {
-            guard !value.kinds.isDisjoint(with: [.packet, .packetEnd, .metadata]) else { return value }
+            guard !value.kinds.isDisjoint(with: [.packet, .packetEnd, .metadata]) || value.addressLow != nil else { return value }
             var number = AbstractValue.unknown
             number.taint(value.taint, bytes: value.tainted)
             return number

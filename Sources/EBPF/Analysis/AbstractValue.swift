@@ -35,6 +35,8 @@ struct AbstractValue: Equatable {
     var part: BytePart?
     /// Numbers: such a number and a constant more.
     var partSum: PartSum?
+    /// Numbers: the lower half of the address of this byte of the arrival.
+    var addressLow: Int64?
     /// Which reads of the checksum field it derives from, a bit each, and in which of its bytes. A byte loses its taint
     /// only by an instruction that would set it to the same in any run (a mask, a shift, a truncation): that this state
     /// knows its value says nothing about the states kept apart from it.
@@ -91,6 +93,7 @@ struct AbstractValue: Equatable {
         result.origins.replace(with: Origin.unknown, where: origins .!= other.origins)
         if part != other.part { result.part = nil }
         if partSum != other.partSum { result.partSum = nil }
+        if addressLow != other.addressLow { result.addressLow = nil }
         result.labels = taint | other.taint
         result.tainted |= other.tainted
         return result

@@ -75,6 +75,8 @@ public struct Analysis: Sendable {
     public internal(set) var comparisons: [Int] = []
     /// A partial packet is completed before the first of these that a run comes to; here, in this program.
     public internal(set) var completions: [Int] = []
+    /// Of these, the loads that are the field in some packets only: the others' checksums stay unfinished.
+    public internal(set) var conditional: [Int] = []
     /// Instructions that go on in a program nobody knows yet.
     public internal(set) var unknownTailCalls: [Int] = []
     /// A zero that derives from nothing may come to stand in the field of UDP over IPv4: the program then says "no

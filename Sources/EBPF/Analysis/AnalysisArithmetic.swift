@@ -90,6 +90,12 @@ extension AnalysisEngine {
         (a, b) = (is64 ? plain(a) : narrowed(a), is64 ? plain(b) : narrowed(b))
         var result = numbers(operation, a, b, bits: is64 ? 64 : 32, isSigned: i.offset == 1)
         if operation <= 1 { result.partSum = partSum(a, b, isMinus: operation == 1) }
+        // Compilers take the distance of two pointers in 32 bits where no more are asked for.
+        if !is64, operation == 1, let from = b.addressLow, let to = a.addressLow {
+            let taint = result.taint
+            result = .constant(UInt64(UInt32(truncatingIfNeeded: to - from)))
+            result.taint(taint)
+        }
         set(i.destination, is64 ? result : result.low(bytes: 4), &state)
     }
 
@@ -111,7 +117,11 @@ extension AnalysisEngine {
         return number
     }
 
-    private func narrowed(_ value: AbstractValue) -> AbstractValue { plain(value).low(bytes: 4) }
+    private func narrowed(_ value: AbstractValue) -> AbstractValue {
+        var result = plain(value).low(bytes: 4)
+        result.addressLow = value.kinds == .packet && value.lower == value.upper ? value.lower : value.addressLow
+        return result
+    }
 
     private func numbers(_ operation: UInt8, _ a: AbstractValue, _ b: AbstractValue, bits: UInt64, isSigned: Bool) -> AbstractValue {
         let disjoint = (a.number.value | a.number.mask) & (b.number.value | b.number.mask) == 0

@@ -348,7 +348,9 @@ final class AnalysisEngine {
         }
         result.unknownTailCalls = unknownTailCalls.filter { $0.program == 0 }.map(\.instruction).sorted()
         result.comparisons = comparisons.filter { $0.key.program == 0 && $0.value & lookLabels != 0 }.map(\.key.instruction).sorted()
-        result.completions = completions()
+        let points = completions()
+        result.completions = points.keys.sorted()
+        result.conditional = points.filter { !$0.value }.keys.sorted()
         result.mayClearField = mayClearField || !unknownTailCalls.isEmpty
         let count = root.instructions.count
         result.isProvedInBounds = [Bool](repeating: false, count: count)
@@ -371,8 +373,8 @@ final class AnalysisEngine {
     private func isLook(_ event: Event) -> Bool { event.isUnknownProgram || event.readLabels & lookLabels != 0 }
 
     /// Contract section 4: before the first change from which a look is still reachable, and at the look where none
-    /// comes before.
-    private func completions() -> [Int] {
+    /// comes before. And of each, whether it completes any packet, or only one whose field it reads.
+    private func completions() -> [Int: Bool] {
         var predecessors = [[Int]](repeating: [], count: nodes.count)
         for (index, node) in nodes.enumerated() { for next in node.successors { predecessors[next].append(index) } }
         // A look lies in the node or ahead of it.
@@ -385,15 +387,17 @@ final class AnalysisEngine {
                 stack.append(before)
             }
         }
-        var points: Set<Int> = [], seen: Set<Int> = [0]
+        var points: [Int: Bool] = [:], seen: Set<Int> = [0]
         stack = [0]
         while let index = stack.popLast() {
             let (found, isCertain) = self.points(in: nodes[index], isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] })
-            if contexts[nodes[index].place.context].program == 0 { points.formUnion(found) }
+            if contexts[nodes[index].place.context].program == 0 {
+                for at in found { points[at, default: false] = points[at] == true || isCertain && at == found.last }
+            }
             if isCertain { continue }
             for next in nodes[index].successors where seen.insert(next).inserted { stack.append(next) }
         }
-        return points.sorted()
+        return points
     }
 
     /// The points of a block up to one behind which every partial packet is complete, and whether there is one.

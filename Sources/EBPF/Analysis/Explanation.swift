@@ -39,13 +39,15 @@ public struct Explanation: Encodable, Sendable {
     public let reads: [Read]
     public let looks: [Look]
     public let completions: [Place]
+    /// Of `completions`: those that complete only a packet whose field they read.
+    public let conditional: [Place]
     public let unknownTailCalls: [Place]
     /// Accesses to memory, and how many of them need no check.
     public let accesses, provedInBounds: Int
     public let states, steps: Int
 
     enum CodingKeys: String, CodingKey {
-        case object, program, section, instructions, sentences, limit, stores, adjustments, reads, looks, completions, accesses, states, steps
+        case object, program, section, instructions, sentences, limit, stores, adjustments, reads, looks, completions, conditional, accesses, states, steps
         case readOnly = "read_only", canLook = "can_look", unknownTailCalls = "unknown_tail_calls", provedInBounds = "proved_in_bounds"
     }
 
@@ -78,6 +80,7 @@ public struct Explanation: Encodable, Sendable {
         reads = analysis.reads.filter { $0.program == 0 }.map { Read(at: place($0.instruction), look: $0.isLook) }
         looks = analysis.sinks.filter { $0.program == 0 }.map { Look(at: place($0.instruction), reason: $0.reason) }
         completions = analysis.completions.map(place)
+        conditional = analysis.conditional.map(place)
         unknownTailCalls = analysis.unknownTailCalls.map(place)
         accesses = program.instructions.enumerated().count { $0.element.instructionClass >= 1 && $0.element.instructionClass <= 3 }
         provedInBounds = analysis.isProvedInBounds.count { $0 }
@@ -127,15 +130,16 @@ private struct Wording {
         if !writes.isEmpty {
             let cost: String
             if analysis.canLook { cost = "" }
+            else if keeps && !analysis.reads.isEmpty && analysis.mayClearField { cost = ", keeps the checksum by difference or says there is none: no full checksum" }
             else if keeps && !analysis.reads.isEmpty { cost = ", keeps the checksum by difference: no full checksum" }
             else if keeps { cost = ", sets the checksum itself: no full checksum for partial packets" }
             else if analysis.adjustments.isEmpty, groups.keys.allSatisfy({ $0 == Wording.link }) { cost = ", which no checksum covers" }
             else { cost = ", leaves the checksum to Apus, which mends it by difference" }
             result.append("rewrites \(writes.joined(separator: ", "))\(cost)")
         }
-        for adjustment in analysis.adjustments {
-            let end = ["bpf_xdp_adjust_head": "the head", "bpf_xdp_adjust_tail": "the tail", "bpf_xdp_adjust_meta": "the metadata"][adjustment.helper] ?? "an end"
-            result.append("moves \(end) at \(places([adjustment.instruction]))")
+        for (helper, end) in [("bpf_xdp_adjust_head", "the head"), ("bpf_xdp_adjust_tail", "the tail"), ("bpf_xdp_adjust_meta", "the metadata")] {
+            let here = analysis.adjustments.filter { $0.helper == helper }.map(\.instruction)
+            if !here.isEmpty { result.append("moves \(end) at \(places(here))") }
         }
         return result
     }
@@ -145,6 +149,9 @@ private struct Wording {
         let elsewhere = analysis.reads.contains { $0.isLook && $0.program != 0 }
         if elsewhere { return ["goes on in a program that looks at the checksum: partial packets are completed before \(completions)"] }
         guard !reads.isEmpty else { return [] }
+        if analysis.conditional == analysis.completions {
+            return ["reads at \(places(analysis.conditional)) what may be the checksum field in some packets: a partial packet is completed where it is, and stays partial otherwise"]
+        }
         let compared = analysis.comparisons
         let kinds = Set(analysis.reads.filter { $0.isLook && $0.program == 0 }.map(\.isUDP))
         let whose = kinds == [true] ? "UDP checksum" : kinds == [false] ? "TCP checksum" : "checksum"
