@@ -83,10 +83,11 @@ extension Machine {
         if flags != 0 { return -ErrorNumber.invalid }
         let limit = Int64(apus_interface_mtu(index == 0 ? arrival.ingressIndex : index))
         guard limit >= 0 else { return -ErrorNumber.noDevice }
-        let header = Int64(Packet.ethernetHeader)
-        let asked = Int64(Memory.load32(mtu))
-        let size = (asked != 0 ? asked &+ header : Int64(packet.end &- packet.data)) &+ Int64(difference)
+        let header = Int32(truncatingIfNeeded: Packet.ethernetHeader)
+        let asked = Int32(truncatingIfNeeded: Memory.load32(mtu))
+        // The kernel's are ints: a length from 2^31 up is one below 0, which fits.
+        let size = (asked != 0 ? asked &+ header : Int32(truncatingIfNeeded: packet.end &- packet.data)) &+ difference
         Memory.store32(mtu, UInt64(bitPattern: limit))
-        return size > limit &+ header ? 1 : 0
+        return size > Int32(truncatingIfNeeded: limit) &+ header ? 1 : 0
     }
 }
