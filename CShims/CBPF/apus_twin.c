@@ -69,6 +69,18 @@ long apus_twin_ids(char kind, uint32_t *ids, size_t room)
     }
 }
 
+int apus_twin_run(int program, const void *in, size_t in_size, uint32_t metadata, uint32_t device, void *out, uint32_t *out_size,
+                  uint32_t *verdict)
+{
+    struct xdp_md context = { .data = metadata, .data_end = (uint32_t)in_size, .ingress_ifindex = device };
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = (uint32_t)in_size, .data_out = out,
+                .data_size_out = *out_size, .ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = 1);
+    int error = bpf_prog_test_run_opts(program, &options);
+    *out_size = options.data_size_out;
+    *verdict = options.retval;
+    return error;
+}
+
 void *apus_twin_pin(void)
 {
     cpu_set_t *before = malloc(sizeof(*before)), one;

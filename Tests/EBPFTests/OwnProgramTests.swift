@@ -224,7 +224,9 @@ import Testing
     }
 
     /// What the host's routing table says is done. The table here is the test's own.
-    @Test(arguments: ["router", "router_split"]) func routerAsksTheHost(_ object: String) throws {
+    @Test(arguments: ["router", "router_split"]) func routerAsksTheHost(_ object: String) throws { try HostHooks.alone { try askTheHost(object) } }
+
+    private func askTheHost(_ object: String) throws {
         let run = try TwinRun(object: try Objects.program(object), program: object == "router" ? "xdp_router" : "router_1")
         try OwnProgramTests.fill(run, object)
         defer { apus_set_route_hook(nil) }

@@ -12,6 +12,10 @@ int apus_twin_map_of_maps(uint32_t max_entries, int inner);
 // Ids of the BPF objects in the kernel; `kind`: 'p' programs, 'm' maps, 'b' types, 'l' links. How many there are, which may
 // be more than `room`, or -errno.
 long apus_twin_ids(char kind, uint32_t *_Nonnull ids, size_t room);
+// BPF_PROG_TEST_RUN, once, of a packet with `metadata` bytes in front of it (counted in in_size) that came in on `device`
+// (0: the loopback device). out_size goes in as room and comes out as the size of metadata and packet. 0 or -errno.
+int apus_twin_run(int program, const void *_Nonnull in, size_t in_size, uint32_t metadata, uint32_t device,
+                  void *_Nonnull out, uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
 // Keeps this thread on the CPU it runs on: per-CPU values then mean the same to the kernel and to us. NULL: it stays free.
 void *_Nullable apus_twin_pin(void);
 void apus_twin_unpin(void *_Nullable pinned);

@@ -1,54 +1,84 @@
+import CBPF
+
 @testable import EBPF
 
-/// Circumstances to run a foreign program in: constants its tool would set, sizes of maps, contents, and the CPU.
+/// Circumstances to run a foreign program in: constants its tool would set, sizes and contents of maps, packets besides the
+/// usual ones, and where they come in.
 struct ForeignWorld {
     var name = "filled"
     var constants: [String: [UInt8]] = [:]
     /// For maps declared without a size.
     var size = 4
     var cpu: Int32 = 0
+    /// Maps have contents, and redirects somewhere to go.
     var isFilled = true
+    /// Maps that have none all the same.
+    var empty: Set<String> = []
+    /// Made for this program: run even where another world showed two verdicts.
+    var isSpecial = false
+    /// Every fourth packet is one of these.
+    var packets: [[UInt8]] = []
+    /// What lies in front of packets, in turn.
+    var metadata: [[UInt8]] = [[]]
+    var contents: [(map: String, key: [UInt8], value: [UInt8])] = []
+    /// Packets come in on a device of its own namespace instead of the loopback device.
+    var hasOtherDevice = false
+    /// Bytes in the output that hold a time, where the packet grew.
+    var times: Range<Int>?
 
-    /// The worlds for a program: with its maps filled first; then, where one verdict was all it gave, others.
-    static func all(for program: ForeignProgram) -> [ForeignWorld] {
+    /// The worlds for a program: with its maps filled first; then, where one verdict was all it gave, others; then its own.
+    static func all(for program: ForeignProgram, _ bound: VerdictBound) -> [ForeignWorld] {
         var worlds = [ForeignWorld()]
-        // Counters are kept by CPU: one that has none is an error to these programs.
-        worlds.append(ForeignWorld(name: "no counters for the CPU", size: 1, cpu: 1))
-        worlds.append(ForeignWorld(name: "empty maps", isFilled: false))
-        switch program.name {
-        case "xdp_basic_prog", "xdp_read_data_prog": worlds.append(ForeignWorld(name: "action TX", constants: ["action": [3], "swap_macs": [1], "read_data": [1]]))
-        case "xdp_dispatcher":
-            // One program in the chain, whose 31 ("nothing attached") goes on, or does not.
-            worlds.append(ForeignWorld(name: "one program", constants: ["conf": conf(programs: 1, goesOn: 0)]))
-            worlds.append(ForeignWorld(name: "two programs", constants: ["conf": conf(programs: 2, goesOn: 1 << 31)]))
-        default: break
+        // Nothing would come of more, as the bound has it, which the first run checks.
+        if bound.verdicts?.count != 1 {
+            // Counters are kept by CPU: one that has none is an error to these programs.
+            worlds.append(ForeignWorld(name: "no counters for the CPU", size: 1, cpu: 1))
+            worlds.append(ForeignWorld(name: "empty maps", isFilled: false))
         }
-        return worlds
+        if bound.contextReads.contains(8) || bound.helpers.contains(54) {      // data_meta; bpf_xdp_adjust_meta
+            worlds.append(ForeignWorld(name: "metadata", isSpecial: true, metadata: metadata))
+        }
+        if bound.contextReads.contains(12) { worlds.append(ForeignWorld(name: "another device", isSpecial: true, hasOtherDevice: true)) }
+        return worlds + special(program)
     }
 
-    /// struct xdp_dispatcher_conf of libxdp 1.2 and later: magic, version, number of programs, frags, then ten masks each.
-    private static func conf(programs: UInt8, goesOn: UInt32) -> [UInt8] {
-        let mask = (0..<4).map { UInt8(truncatingIfNeeded: goesOn >> (8 * $0)) }
-        return [236, 2, programs, 0] + (0..<10).flatMap { _ in mask }
+    /// None, little, and as much as the headroom holds.
+    private static let metadata: [[UInt8]] = [[], [2, 0, 0, 0], [0x42, 0, 0, 0, 1, 2, 3, 4], [1, 0, 0, 0] + [UInt8](repeating: 7, count: 28),
+                                              [3, 0, 0, 0] + [UInt8](repeating: 5, count: 212)]
+
+    struct NoNamespace: Error, CustomStringConvertible { let description: String }
+
+    /// With the number of the device that packets come in on.
+    func inNamespace<Result>(_ body: (UInt32) throws -> Result) throws -> Result {
+        guard hasOtherDevice else { return try body(1) }
+        var sandbox = apus_sandbox()
+        let error = unsafe apus_sandbox_enter(&sandbox)
+        guard error == 0 else { throw NoNamespace(description: "no network namespace for a second device: error \(-error)") }
+        defer { unsafe apus_sandbox_leave(&sandbox) }
+        return try body(sandbox.device)
     }
 
     // MARK: Contents
 
-    private static let client: [UInt8] = [10, 0, 0, 1], service: [UInt8] = [10, 0, 0, 100]
-    private static let client6: [UInt8] = [0xfd, 0] + [UInt8](repeating: 0, count: 10) + client
-    private static let service6: [UInt8] = [0xfd, 0] + [UInt8](repeating: 0, count: 10) + service
+    static let client: [UInt8] = [10, 0, 0, 1], service: [UInt8] = [10, 0, 0, 100]
+    static let client6: [UInt8] = [0xfd, 0] + [UInt8](repeating: 0, count: 10) + client
+    static let service6: [UInt8] = [0xfd, 0] + [UInt8](repeating: 0, count: 10) + service
 
-    static func fill(_ run: TwinRun, _ random: inout SplitMix) throws {
-        for map in run.program.maps {
-            if let contents = known(map) {
+    func fill(_ run: TwinRun) throws {
+        var random = SplitMix(8)
+        for (map, key, value) in contents { try run.set(map, key, value) }
+        guard isFilled else { return }
+        let own = empty.union(contents.map(\.map))
+        for map in run.program.maps where !own.contains(map.name) {
+            if let contents = ForeignWorld.known(map) {
                 for (key, value) in contents { try run.set(map.name, key, value) }
             } else {
-                try generic(run, map.definition, &random)
+                try ForeignWorld.generic(run, map.definition, &random)
             }
         }
     }
 
-    private static func little(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+    static func little(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
 
     /// Maps whose programs want more than flags.
     private static func known(_ map: BPFMap) -> [([UInt8], [UInt8])]? {
@@ -86,6 +116,8 @@ struct ForeignWorld {
             let mac: [UInt8] = [2, 0, 0, 0, 0, 1, 0, 0], zero: [UInt8] = [0, 0, 0, 0]
             return [(service, mac + service + zero + zero + zero + mac)]
         case ("ping_map", 4): return [([10, 0, 0, 2], [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]), (client, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2])]
+        case ("mac_map", 4): return [(little(0), [2, 0, 0, 0, 0, 7])]
+        case ("cpus_iterator", 4): return [(little(0), little(0))]
         case ("cpus_available", 4): return [(little(0), little(0)), (little(1), little(9)), (little(2), little(0)), (little(3), little(9))]
         case ("cpus_count", 4): return [(little(0), little(4))]
         default: return nil
@@ -94,6 +126,7 @@ struct ForeignWorld {
 
     /// Contents that make rules bite: flags in every small value, both sides of the traffic's addresses and ports.
     private static func generic(_ run: TwinRun, _ definition: MapDefinition, _ random: inout SplitMix) throws {
+        if let inner = definition.inner.first, [MapType.array, MapType.hash].contains(inner.type) { try run.setInner(definition.name, [0, 0, 0, 0], [42]) }
         guard !definition.isDataSection, [1, 2, 5, 6, 9, 10, 11].contains(definition.type) else { return }
         let isArray = definition.type == MapType.array || definition.type == MapType.perCPUArray
         var keys: [[UInt8]] = []

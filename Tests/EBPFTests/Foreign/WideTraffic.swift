@@ -25,6 +25,26 @@ struct WideTraffic {
         }
     }
 
+    /// How many packets there are of each kind, by their bytes alone. One may be of several.
+    static func census(_ packets: [[UInt8]]) -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for packet in packets {
+            func half(_ at: Int) -> Int { at + 1 < packet.count ? Int(packet[at]) << 8 | Int(packet[at + 1]) : -1 }
+            var at = 12
+            while [0x8100, 0x88a8].contains(half(at)) { at += 4 }
+            if at > 12 { counts["with VLAN tags", default: 0] += 1 }
+            let size = packet.count - at - 2
+            switch half(at) {
+            case 0x0800: counts[size < 20 || size < half(at + 4) ? "IPv4, cut short" : "IPv4", default: 0] += 1
+            case 0x86dd: counts[size < 40 || size < half(at + 6) + 40 ? "IPv6, cut short" : "IPv6", default: 0] += 1
+            case 0x0806: counts["ARP", default: 0] += 1
+            case -1: counts["cut short before a protocol", default: 0] += 1
+            default: counts["of no protocol", default: 0] += 1
+            }
+        }
+        return counts
+    }
+
     /// One in six is truncated.
     private mutating func cut(_ packet: [UInt8]) -> (packet: [UInt8], l3Offset: Int) {
         let isWhole = Int.random(in: 0..<6, using: &random) != 0

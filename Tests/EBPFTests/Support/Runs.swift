@@ -17,6 +17,8 @@ struct Bench {
     var headroom = 256
     var bufferSize = 4096 - 320
     var metadata = 0
+    /// What it holds, as far as given.
+    var metadataBytes: [UInt8] = []
     var l3Offset = 14
     var isMultiBuffer = false
     var bytesBehind = 0
@@ -54,6 +56,7 @@ struct Bench {
         defer { unsafe buffer.deallocate() }
         _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: filler)
         unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[headroom...]).copyBytes(from: packet)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[(headroom - metadata)..<headroom]).copyBytes(from: metadataBytes.prefix(metadata))
         let start = buffer.baseAddress!
         var context = unsafe XDPContext(
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
@@ -76,20 +79,43 @@ struct Bench {
 final class KernelTwin {
     private let verifier: KernelVerifier
     private let descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)]
+    /// Runs in the verified program's place, with its maps.
+    private let rewritten: KernelCode?
 
-    init(object path: String, program: String? = nil, entries: [String: Int] = [:]) throws {
+    /// - Parameter egressReads: instructions that read the number of the device a packet leaves by. The kernel test-runs no
+    ///   program that may do that: what runs has a 0 there, which is what a run without such a device reads.
+    init(object path: String, program: String? = nil, entries: [String: Int] = [:], egressReads: Set<Int> = []) throws {
         let (linked, bytes) = try ProgramLoader.link(object: path, program: program, entries: entries)
-        let verifier = try KernelVerifier.load(try ProgramLoader.programs(neededBy: linked), bytes: bytes, asPlain: true)
+        let verifier = try KernelVerifier.load(try ProgramLoader.programs(neededBy: linked), bytes: bytes, asPlain: egressReads.isEmpty)
         var descriptors: [String: (fd: Int32, keySize: Int, valueSize: Int)] = [:]
         for (index, map) in linked.maps.enumerated() {
             descriptors[map.name] = unsafe (apus_object_map(verifier.handle, index).fd, map.keySize, map.controlValueSize)
         }
+        var code: [Instruction]?
+        if !egressReads.isEmpty {
+            code = linked.instructions.enumerated().map { at, instruction in
+                var instruction = egressReads.contains(at) ? Asm.alu(0xb4, instruction.destination) : instruction
+                if instruction.isLoadImmediate64 && [PseudoSource.mapFD, PseudoSource.mapValue].contains(instruction.source) {
+                    instruction.immediate = unsafe apus_object_map(verifier.handle, Int(instruction.immediate)).fd
+                }
+                return instruction
+            }
+        }
+        rewritten = try code.map { try KernelCode($0) }
         self.verifier = verifier
         self.descriptors = descriptors
     }
 
-    func run(_ packet: [UInt8]) -> Outcome? {
-        unsafe KernelTwin.run(apus_object_program_fd(verifier.handle), packet)
+    func run(_ packet: [UInt8], metadata: [UInt8] = [], device: UInt32 = 0) -> Outcome? {
+        let program = unsafe rewritten?.descriptor ?? apus_object_program_fd(verifier.handle)
+        return metadata.isEmpty && device == 0 ? KernelTwin.run(program, packet) : KernelTwin.run(program, packet, metadata, device)
+    }
+
+    static func run(_ program: Int32, _ packet: [UInt8], _ metadata: [UInt8], _ device: UInt32) -> Outcome? {
+        let whole = metadata + packet
+        var out = [UInt8](repeating: 0, count: 8192), size = UInt32(out.count), verdict: UInt32 = 0
+        guard unsafe apus_twin_run(program, whole, whole.count, UInt32(metadata.count), device, &out, &size, &verdict) == 0 else { return nil }
+        return Outcome(verdict: verdict, bytes: Array(out.prefix(Int(size))))
     }
 
     static func run(_ program: Int32, _ packet: [UInt8]) -> Outcome? {
