@@ -67,7 +67,7 @@ import EBPF
         unsafe set(Run.isMultiBuffer, of(Context.isMultiBuffer, ir.i8))
         for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
         for offset in [Outcome.lowestEnd, Outcome.redirectIndex] { unsafe set(Run.effect + offset, ir.int(0)) }
-        for offset in [Outcome.moved, Outcome.looked] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
+        for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
         for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
         unsafe set(Run.tailCalls, ir.int(0))
         unsafe set(Run.fault, ir.constant(ir.i8, 0))
@@ -82,7 +82,7 @@ import EBPF
         }
         unsafe ir.store(context, ir.offset(tracks, Tracks.context), .run)
         unsafe ir.store(of(Context.watched, ir.i8), ir.offset(tracks, Tracks.watched), .run)
-        unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, Tracks.looked), .run)
+        for offset in [Tracks.looked, Tracks.cleared] { unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, offset), .run) }
         for number in 0..<4 { unsafe empty(tracks, Tracks.fixed + 8 * number) }
         for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) }
     }
@@ -112,9 +112,11 @@ import EBPF
         unsafe leave(Outcome.fault, fault)
         unsafe leave(Outcome.verdict, verdict(r0, fault))
         unsafe ranges(run, tracks, context, effect)
-        let looked = unsafe ir.load(ir.i8, ir.offset(tracks, Tracks.looked), .run)
-        guard program.needsMachine else { return unsafe leave(Outcome.looked, looked) }
-        unsafe leave(Outcome.looked, ir.or(looked, of(Run.effect + Outcome.looked, ir.i8)))
+        for (offset, own) in [(Outcome.looked, Tracks.looked), (Outcome.cleared, Tracks.cleared)] {
+            let here = unsafe ir.load(ir.i8, ir.offset(tracks, own), .run)
+            unsafe leave(offset, ir.or(here, of(Run.effect + offset, ir.i8)))
+        }
+        guard program.needsMachine else { return }
         let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
         let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
         unsafe leave(Outcome.headDelta, head)

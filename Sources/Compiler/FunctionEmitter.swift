@@ -163,12 +163,14 @@ import EBPF
 
     /// A marked instruction wants the checksum of a partial packet finished (checksum contract, section 4).
     private func look(_ i: DecodedInstruction) {
-        guard unit.watchesChecksum, i.marks != 0, program.planted != .noLook else { return }
-        let marks = unsafe ir.constant(ir.i8, UInt64(i.marks))
+        if i.marks & RunLayout.Run.clearsMark != 0 { unsafe setTrack(Tracks.cleared, ir.constant(ir.i8, 1)) }
+        let asks = i.marks & RunLayout.Run.lookMarks
+        guard unit.watchesChecksum, asks != 0, program.planted != .noLook else { return }
+        let marks = unsafe ir.constant(ir.i8, UInt64(asks))
         let isWatched = unsafe ir.notEqual(ir.and(track(ir.i8, Tracks.watched), marks), ir.constant(ir.i8, 0))
-        let asks = unsafe ir.newBlock("look"), finished = unsafe ir.newBlock("looked"), go = unsafe ir.newBlock("go")
-        unsafe ir.branchRarely(isWatched, asks, go)
-        unsafe ir.position(at: asks)
+        let asked = unsafe ir.newBlock("look"), finished = unsafe ir.newBlock("looked"), go = unsafe ir.newBlock("go")
+        unsafe ir.branchRarely(isWatched, asked, go)
+        unsafe ir.position(at: asked)
         let from = unsafe ir.add(operand(i), ir.word(Int(i.offset)))
         let size = switch i.operation {
         case .load8, .loadSigned8: 1

@@ -79,7 +79,7 @@ struct NotCompilable: Error { let reason: String }
 /// What one run's compiled code knows besides the `Machine`: offsets into its record.
 enum Tracks {
     static let context = 0              // address of the packet's XDPContext
-    static let watched = 8, looked = 9
+    static let watched = 8, looked = 9, cleared = 10
     /// Four hulls of lower and upper bound in 32 bits, for stores whose place is known while compiling: each lies in one
     /// of the ranges that an L3 header behind 0, 1 or 2 tags does not divide. As in a frame without tags, where they are
     /// right as they are: relative to `plainL3`.

@@ -9,7 +9,8 @@ import Wire
 /// Writes: the state, the checksum fields, nothing else.
 struct Reconcile {
     let counters: ChecksumCounters
-    /// Some store of the program may put a zero into UDP's field that derives from nothing.
+    /// Some store of the program may put a zero into UDP's field that derives from nothing: what a finished checksum is
+    /// asked. Of a seed, whose zero may be chance, the run itself says.
     var mayClearChecksum = true
 
     /// The packet's window is already the one the program left.
@@ -95,9 +96,9 @@ struct Reconcile {
         guard state.kind == .known else { return state }
         switch place(packet, effect, shadow, final) {
         case .outermost:
-            return seeded(packet, final)
+            return seeded(packet, effect, final)
         case .enclosed(let inner):
-            if isUDPWithoutChecksum(packet, inner) { return state.forgotten }
+            if effect.cleared, isUDPWithoutChecksum(packet, inner) { return state.forgotten }
             _ = Completion.seed(packet, inner, counters)
             let reachesEnd = inner.trailingBytes == 0 && packet.length == inner.l4 &+ inner.transportLength
             if !reachesEnd { Completion.recompute(packet, inner, .xdpWrite, counters) }
@@ -118,9 +119,9 @@ struct Reconcile {
 
     /// The new seed, and the state that goes with it.
     @_noLocks
-    private func seeded(_ packet: borrowing Packet, _ headers: Headers) -> ChecksumState {
+    private func seeded(_ packet: borrowing Packet, _ effect: Effect, _ headers: Headers) -> ChecksumState {
         let state = packet.state
-        if isUDPWithoutChecksum(packet, headers) { return state.forgotten }
+        if effect.cleared, isUDPWithoutChecksum(packet, headers) { return state.forgotten }
         _ = Completion.seed(packet, headers, counters)
         let seeded = state.reseeded(start: UInt16(truncatingIfNeeded: headers.l4),
                                     offset: UInt16(truncatingIfNeeded: headers.checksumOffset))

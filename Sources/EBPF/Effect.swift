@@ -61,6 +61,9 @@ public struct Effect: Sendable {
     public var moved = false
     /// The program looked at the checksum field of a partial packet, which was finished first.
     public var looked = false
+    /// A store ran that may have put a zero into UDP's checksum field which derives from nothing: "no checksum". A zero
+    /// found there after any other run is what its arithmetic made of a seed.
+    public var cleared = false
     public var redirect = RedirectTarget()
     /// Sandbox: what the program was stopped for; its verdict is then `aborted`.
     public var fault = Fault.none

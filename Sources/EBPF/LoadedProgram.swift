@@ -15,7 +15,7 @@ internal import CBPF
     /// False only if no store, atomic or adjusting helper it contains can reach a packet.
     public var canWrite: Bool { !analysis.isReadOnly }
     /// Some instruction asks for a finished checksum.
-    public var watchesChecksum: Bool { analysis.marks.contains { !$0.isEmpty } }
+    public var watchesChecksum: Bool { analysis.asks }
     /// A zero in UDP's checksum field may be the program's word.
     public var mayClearChecksum: Bool { analysis.mayClearField }
     /// No kernel verified it: every access is checked while it runs.

@@ -128,7 +128,7 @@ final class EngineSubject {
         }
     }
 
-    private static var machine: String {
+    static var machine: String {
         #if arch(arm64)
         "aarch64"
         #else

@@ -58,6 +58,7 @@ struct FakeProgram {
         run(&view)
         var effect = Effect()
         effect.verdict = .pass
+        effect.cleared = true
         for at in view.written {
             if at < l3 { effect.writtenBelowL3.include(Int32(at - l3), Int32(at - l3 + 1)) }
             else { effect.writtenFromL3.include(Int32(at - l3), Int32(at - l3 + 1)) }

@@ -80,8 +80,7 @@ public struct Analysis: Sendable {
     /// Instructions that go on in a program nobody knows yet.
     public internal(set) var unknownTailCalls: [Int] = []
     /// A zero that derives from nothing may come to stand in the field of UDP over IPv4: the program then says "no
-    /// checksum". Else a zero found there is what its arithmetic made of a seed. Of the whole program: where it has both,
-    /// the one seed in 65 536 that comes to zero is taken for a decision.
+    /// checksum". The instructions are marked, and a run says whether it came to one.
     public internal(set) var mayClearField = false
     /// Accesses that need no check: by instruction.
     public internal(set) var isProvedInBounds: [Bool] = []
@@ -95,6 +94,8 @@ public struct Analysis: Sendable {
 
     /// No reachable store, atomic or helper that changes the packet, here or behind a tail call.
     public var isReadOnly: Bool { limit == nil && stores.isEmpty && adjustments.allSatisfy { $0.helper == "bpf_xdp_adjust_meta" } && !writesElsewhere }
+    /// Some instruction asks for a finished checksum.
+    var asks: Bool { marks.contains { $0.rawValue & Marks.lookBits != 0 } }
     public var canLook: Bool { limit != nil || reads.contains { $0.isLook } || !unknownTailCalls.isEmpty }
 
     /// Whether bytes `lower` up to `upper` from an arrival's L3 header, which stands `l3Offset` into it, may have been
@@ -124,11 +125,16 @@ struct Marks: OptionSet, Sendable {
     static var completeOpaque: Marks { Marks(rawValue: 4) }
     static var completeOpaqueIfField: Marks { Marks(rawValue: 8) }
 
+    /// Nothing is asked: the instruction may clear the field (``Effect/cleared``), whatever the packet's checksum is.
+    static var clears: Marks { Marks(rawValue: 16) }
+
     /// Tell a test that the instruction runs; no analysis sets it.
     static var traced: Marks { Marks(rawValue: 128) }
 
     static var knownBits: UInt8 { @_noLocks get { 3 } }
     static var opaqueBits: UInt8 { @_noLocks get { 12 } }
+    static var lookBits: UInt8 { @_noLocks get { 15 } }
+    static var clearsBit: UInt8 { @_noLocks get { 16 } }
     /// Bits of the unconditional ones.
     static var alwaysBits: UInt8 { @_noLocks get { 5 } }
 }
@@ -160,7 +166,7 @@ extension Analysis {
         result.completions = [0]
         result.isProvedInBounds = [Bool](repeating: false, count: program.instructions.count)
         result.marks = [Marks](repeating: [], count: program.instructions.count)
-        if !result.marks.isEmpty { result.marks[0] = [.complete, .completeOpaque] }
+        if !result.marks.isEmpty { result.marks[0] = [.complete, .completeOpaque, .clears] }
         return result
     }
 }

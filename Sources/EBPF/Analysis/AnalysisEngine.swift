@@ -89,7 +89,7 @@ final class AnalysisEngine {
     private var unproved: Set<Site> = []
     private(set) var steps = 0
     private(set) var limit: String?
-    private var mayClearField = false
+    private var clearing: Set<Site> = []
 
     /// The kernel proved every access. Else one that is not proved here may reach whatever the sandbox allows: any frame,
     /// the packet, any map, so that a pointer kept on the stack is no pointer any more.
@@ -312,7 +312,7 @@ final class AnalysisEngine {
         changes(at)
     }
 
-    func clears() { mayClearField = true }
+    func clears(_ at: Int) { clearing.insert(Site(program: program, instruction: at)) }
 
     func readsPacket(_ at: Int) { packetReads.insert(Site(program: program, instruction: at)) }
 
@@ -351,7 +351,7 @@ final class AnalysisEngine {
         let points = completions()
         result.completions = points.keys.sorted()
         result.conditional = points.filter { !$0.value }.keys.sorted()
-        result.mayClearField = mayClearField || !unknownTailCalls.isEmpty
+        result.mayClearField = !clearing.isEmpty || !unknownTailCalls.isEmpty
         let count = root.instructions.count
         result.isProvedInBounds = [Bool](repeating: false, count: count)
         for site in accesses where site.program == 0 && !unproved.contains(site) { result.isProvedInBounds[site.instruction] = true }
@@ -360,6 +360,8 @@ final class AnalysisEngine {
             let i = root.instructions[at]
             result.marks[at].insert(i.instructionClass == 1 ? .completeIfField : .complete)
         }
+        for site in clearing where site.program == 0 { result.marks[site.instruction].insert(.clears) }
+        for at in result.unknownTailCalls { result.marks[at].insert(.clears) }
         if result.isReadOnly {
             for site in packetReads where site.program == 0 {
                 result.marks[site.instruction].insert(root.instructions[site.instruction].instructionClass == 1 ? .completeOpaqueIfField : .completeOpaque)

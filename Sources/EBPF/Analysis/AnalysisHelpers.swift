@@ -189,7 +189,7 @@ extension AnalysisEngine {
         // Grown bytes are zero, and after a cut they may lie anywhere.
         if delta(argument).upperBound > 0 {
             adjusted(at, "bpf_xdp_adjust_tail", grown: -AbstractValue.far, AbstractValue.far)
-            clears()
+            clears(at)
             (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
         }
         returned(.number, &state)

@@ -144,7 +144,7 @@ extension AnalysisEngine {
     /// Packet, maps, any frame: nobody knows which.
     private func writeAnywhere(_ value: AbstractValue, _ at: Int, _ state: inout AbstractState) {
         look(value.taint, at, "is stored")
-        clears()
+        clears(at)
         stored(at, lower: -AbstractValue.far, upper: AbstractValue.far, l3: nil)
         (state.writtenLower, state.writtenUpper) = (-AbstractValue.far, AbstractValue.far)
         state.smear(value, frame: AbstractValue.anyFrame, from: -512, to: 0)
@@ -159,7 +159,7 @@ extension AnalysisEngine {
         state.writtenUpper = max(state.writtenUpper, upper)
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
-        if overlap.mayBeUDP, value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears() }
+        if overlap.mayBeUDP, value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears(at) }
         guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
             if tainted != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
             return
@@ -222,7 +222,7 @@ extension AnalysisEngine {
             state.writtenLower = min(state.writtenLower, pointer.lower)
             state.writtenUpper = max(state.writtenUpper, pointer.upper + size.upperBound)
             look(labels | controlLabels, at, "is stored to other bytes of the packet")
-            if state.facts.overlap(pointer, size: size.upperBound).mayBeUDP { clears() }
+            if state.facts.overlap(pointer, size: size.upperBound).mayBeUDP { clears(at) }
         }
         if pointer.kinds.contains(.mapValue) || pointer.kinds.contains(.metadata) { look(labels | controlLabels, at, "is stored to a map") }
         if pointer.kinds == .number && !pointer.number.isZero { giveUp("a helper writes where nobody knows") }

@@ -31,7 +31,7 @@ package struct CompilationUnit {
         self.isSandboxed = isSandboxed
         self.isRaw = isRaw
         isReadOnly = analysis.isReadOnly
-        watchesChecksum = analysis.marks.contains { !$0.isEmpty }
+        watchesChecksum = analysis.asks
         stores = analysis.limit == nil ? Dictionary(analysis.stores.map { ($0.instruction, $0.fromData) }) { $1 } : nil
         certainStores = Set(analysis.stores.filter(\.isCertain).map(\.instruction))
         isProvedInBounds = analysis.limit == nil ? analysis.isProvedInBounds : [Bool](repeating: false, count: code.count)

@@ -121,6 +121,7 @@ private func apusRunTail(_ run: UnsafeMutableRawPointer, _ image: UInt64) -> UIn
     let frame = unsafe machine.pointee.frames &+ UInt64(machine.pointee.depth) &* UInt64(APUS_FRAME_BYTES)
     // Verified code keeps its frames on the stack, and nothing stands here.
     if unsafe !machine.pointee.image.pointee.isSandboxed { unsafe apus_zero(Memory.pointer(frame), Int(APUS_FRAME_BYTES)) }
+    unsafe machine.pointee.watched |= Marks.clearsBit
     for r in 0..<10 { unsafe machine.pointee.registers[r] = 0 }
     unsafe machine.pointee.registers[1] = machine.pointee.md
     unsafe machine.pointee.registers[10] = frame &+ UInt64(APUS_FRAME_BYTES)

@@ -28,6 +28,8 @@ package enum RunLayout {
         package static var saved: Int { unsafe offset(\Machine.saved) }
         /// What is still watched behind a tail call.
         package static var opaqueMarks: UInt64 { UInt64(Marks.opaqueBits) }
+        package static var lookMarks: UInt8 { Marks.lookBits }
+        package static var clearsMark: UInt8 { Marks.clearsBit }
         package static var budgetMax: Int { Machine.budgetMax }
         package static var tailCallsMax: Int { Int(Machine.tailCallsMax) }
         package static var frameBytes: Int { Int(APUS_FRAME_BYTES) }
@@ -65,6 +67,7 @@ package enum RunLayout {
         package static var lowestEnd: Int { offset(\Effect.lowestEnd) }
         package static var moved: Int { offset(\Effect.moved) }
         package static var looked: Int { offset(\Effect.looked) }
+        package static var cleared: Int { offset(\Effect.cleared) }
         package static var redirectMap: Int { offset(\Effect.redirect.map) }
         package static var redirectIndex: Int { offset(\Effect.redirect.index) }
         package static var redirectFlags: Int { offset(\Effect.redirect.flags) }

@@ -41,7 +41,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
     let md: UInt64
     var packet: Packet
     var arrival: XDPContext
-    /// Which marks ask for a finished checksum; none once it is finished.
+    /// Which marks count: none that asks for a finished checksum once it is finished.
     var watched: UInt8
     var depth = 0
     var tailCalls: UInt32 = 0
@@ -67,7 +67,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
         arrival = context
         // What an unverified program finds in a register it never wrote is nobody's address.
         for r in 0..<10 { unsafe registers[r] = 0 }
-        watched = (context.unfinished?.watched.rawValue ?? 0) | (unsafe apus_is_traced(scratch) ? Marks.traced.rawValue : 0)
+        watched = (context.unfinished?.watched.rawValue ?? 0) | Marks.clearsBit | (unsafe apus_is_traced(scratch) ? Marks.traced.rawValue : 0)
         unsafe registers[1] = md
         unsafe registers[10] = frames &+ UInt64(APUS_FRAME_BYTES)
         unsafe apus_zero(Memory.pointer(frames), Int(APUS_FRAME_BYTES))
@@ -105,10 +105,11 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
 
             if i.marks & watched != 0 {
                 if i.marks & watched & Marks.traced.rawValue != 0 { unsafe apus_trace(code + (pc &- 1), MemoryLayout<DecodedInstruction>.stride) }
-                if i.marks & watched & ~Marks.traced.rawValue != 0, packet.isLooked(by: i, at: from, arrival) {
+                if i.marks & Marks.clearsBit != 0 { packet.effect.cleared = true }
+                if i.marks & watched & Marks.lookBits != 0, packet.isLooked(by: i, at: from, arrival) {
                     arrival.finishChecksum()
                     packet.effect.looked = true
-                    watched &= Marks.traced.rawValue
+                    watched &= ~Marks.lookBits
                 }
             }
 
@@ -286,7 +287,7 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
                     pc = 0
                     // The first program's marks are for this one's looks, too; its own are for runs that begin with it.
                     // Checksums nobody parsed are watched at each read, wherever.
-                    watched &= Marks.opaqueBits
+                    watched &= Marks.opaqueBits | Marks.clearsBit
                 }
             case .mapLookup:
                 guard let map = unsafe map(T.self, registers[1]), unsafe mayRead(T.self, registers[2], map.pointee.keySize) else { return fails(.access) }

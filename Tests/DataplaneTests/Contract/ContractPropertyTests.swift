@@ -85,6 +85,8 @@ extension DPDKSuites {
                 if proto == 6 || proto == 17 {
                     let place = Reference.transport(frame, at: at)
                     guard place.l4 + place.length <= frame.count, place.length >= (proto == 6 ? 20 : 8) else { return false }
+                    // A data offset that leads nowhere: malformed, and left as written (contract section 1, C2).
+                    if proto == 6, !(20...place.length).contains(Int(frame[place.l4 + 12] >> 4) * 4) { return false }
                     if proto == 17, Reference.word(frame, place.l4 + 6) == 0 { return nil }
                     return Reference.isRight(frame, at: at)
                 }
