@@ -269,6 +269,9 @@ import Testing
     }
 
     @Test(arguments: cases) func equalsTheKernel(_ test: Case) throws {
+        // Values of its own a CPU has in both: this thread must not change it in between.
+        let pinned = unsafe apus_twin_pin()
+        defer { unsafe apus_twin_unpin(pinned) }
         let path = try Objects.source("#include <linux/ipv6.h>\n" + HelperTests.source(test))
         let trusted = try ProgramLoader.load(object: path, program: "helper", verify: .kernel)
         let sandboxed = try ProgramLoader.load(object: path, program: "helper", verify: .sandbox)
