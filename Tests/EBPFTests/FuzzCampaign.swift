@@ -24,25 +24,29 @@ final class FuzzCampaign {
     /// By engine: the programs it ran.
     private var ran: [String: Int] = [:]
     private let isShrinking: Bool
+    private let isCase: (FuzzProgram, FuzzOutcome) -> Bool
 
-    init(engines: [any FuzzEngine], isShrinking: Bool = true) throws {
+    /// - Parameter isCase: what else holds of a program that is made smaller, given what the kernel says of it.
+    init(engines: [any FuzzEngine], isShrinking: Bool = true, isCase: @escaping (FuzzProgram, FuzzOutcome) -> Bool = { _, _ in true }) throws {
         kernel = try FuzzKernel()
         self.engines = engines
         self.isShrinking = isShrinking
+        self.isCase = isCase
     }
 
-    /// Runs the programs of these seeds, up to so many differences.
-    func run(_ seeds: Range<UInt64>, differencesMax: Int = 3) {
+    /// Runs the programs of these seeds that are wanted, up to so many of them and so many differences.
+    func run(_ seeds: Range<UInt64>, differencesMax: Int = 3, triedMax: Int = .max, where isWanted: (FuzzProgram) -> Bool = { _ in true }) {
         let pinned = unsafe apus_twin_pin()
         defer { unsafe apus_twin_unpin(pinned) }
-        for seed in seeds where differences.count < differencesMax {
-            one(seed)
+        for seed in seeds {
+            if differences.count >= differencesMax || tried >= triedMax { break }
+            var generator = FuzzGenerator(seed: seed)
+            let written = generator.next()
+            if isWanted(written.program) { one(seed, written) }
         }
     }
 
-    private func one(_ seed: UInt64) {
-        var generator = FuzzGenerator(seed: seed)
-        let written = generator.next()
+    private func one(_ seed: UInt64, _ written: FuzzGenerator.Written) {
         tried += 1
         let truth: FuzzOutcome
         do {
@@ -59,10 +63,10 @@ final class FuzzCampaign {
         for engine in engines where seed % engine.stride == 0 {
             ran[engine.name, default: 0] += 1
             guard let what = FuzzCampaign.disagreement(engine, written.program, truth) else { continue }
-            let shrinker = FuzzShrinker { [kernel] program in
+            let shrinker = FuzzShrinker { [kernel, isCase] program in
                 // What is said only once is chance: time, random numbers, and addresses, which another thread has others of.
                 guard let truth = try? kernel.observe(program), let again = try? kernel.observe(program), truth == again,
-                      FuzzCampaign.disagreement(engine, program, truth) != nil else { return false }
+                      FuzzCampaign.disagreement(engine, program, truth) != nil, isCase(program, truth) else { return false }
                 return FuzzCampaign.outcome(engine, program) == FuzzCampaign.elsewhere { FuzzCampaign.outcome(engine, program) }
             }
             differences.append(Difference(seed: seed, engine: engine.name, what: what,

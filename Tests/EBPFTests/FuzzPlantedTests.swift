@@ -38,22 +38,31 @@ import Testing
 /// | headMetadata | `bpf_xdp_adjust_head` leaves metadata behind |
 /// | tailContents | a tail that was cut off comes back |
 @Suite(.serialized, .timeLimit(.minutes(60))) struct FuzzPlantedTests {
+    /// Where the search begins for bugs that few programs show: from 1 on, the first takes 19 673 programs and the second
+    /// 14 320, two thirds of the whole suite's time; no other takes 1 700.
+    private static let firstSeeds: [EngineBug: UInt64] = [.signedOverflow: 19_000, .tailContents: 14_000]
+
     @Test(arguments: EngineBug.allCases) func isFound(_ bug: EngineBug) throws {
         EngineBug.plant(bug)
         defer { EngineBug.plant(nil) }
         let isKept = ProcessInfo.processInfo.environment["APUS_FUZZ_KEEP"] != nil
-        let campaign = try FuzzCampaign(engines: [FuzzRuntime(isSandboxed: true)], isShrinking: isKept)
-        campaign.run(1..<100_000, differencesMax: 1)
+        let engine = FuzzRuntime(isSandboxed: true)
+        let campaign = try FuzzCampaign(engines: [engine], isShrinking: isKept) { program, truth in
+            // An address made a number differs too, but with the bug or without it.
+            EngineBug.plant(nil)
+            defer { EngineBug.plant(bug) }
+            return FuzzCampaign.disagreement(engine, program, truth) == nil
+        }
+        let first = FuzzPlantedTests.firstSeeds[bug] ?? 1
+        campaign.run(first..<(first + 100_000), differencesMax: 1)
         let found = try #require(campaign.differences.first, "\(bug) is not found")
-        print("planted \(bug): found by program \(campaign.tried), of \(found.program.code.count) instructions: \(found.what)")
+        print("planted \(bug): found by program \(campaign.tried) from seed \(first) on, of \(found.program.code.count) instructions: \(found.what.prefix(120))")
         if isKept { try FuzzCampaign.keep("planted-\(bug)", found) }
     }
 
-    private static let kept = (try? FuzzCampaign.kept()) ?? []
-
-    @Test(arguments: EngineBug.allCases.filter { bug in kept.contains { $0.name == "planted-\(bug).case" } })
-    func keptCaseFinds(_ bug: EngineBug) throws {
-        let program = try #require(FuzzPlantedTests.kept.first { $0.name == "planted-\(bug).case" }?.program)
+    /// A bug without a case fails: `APUS_FUZZ_KEEP=1` makes `isFound` write one.
+    @Test(arguments: EngineBug.allCases) func keptCaseFinds(_ bug: EngineBug) throws {
+        let program = try #require(try FuzzCampaign.kept().first { $0.name == "planted-\(bug).case" }?.program, "no case is kept for \(bug)")
         let pinned = unsafe apus_twin_pin()
         defer { unsafe apus_twin_unpin(pinned) }
         let truth = try FuzzKernel().observe(program), engine = FuzzRuntime(isSandboxed: true)
