@@ -159,6 +159,9 @@ internal import Synchronization
         for linked in programs { bodies[linked.program.name]?.adopt(analysis(of: linked), keepsMarks: keepsMarks) }
     }
 
+    /// By the programs' own words: an object that another process opened is a name here, and no more.
+    var hasProgramArray: Bool { programs.contains { $0.maps.contains { $0.type == MapType.programs } } }
+
     /// Programs beside the one asked for, which tail calls may lead to.
     func companions() -> [LoadedProgram] {
         others.compactMap { other in bodies[other.linked.program.name].map { LoadedProgram(other.linked, $0, self, maps: other.maps) } }

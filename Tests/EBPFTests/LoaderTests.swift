@@ -27,6 +27,14 @@ import Testing
         }
     }
 
+    /// An object that another process opened is only a name here: its program array is known all the same, or tail calls
+    /// would find no compiled code.
+    @Test func tailCallsAreForeseen() throws {
+        let loader = try LoaderProcess(executable: LoaderTests.executable)
+        #expect(try loader.load(object: try Objects.program("router_split"), program: "router_1", verify: .sandbox).mayBeTailCalled)
+        #expect(try !loader.load(object: try Objects.program("count"), program: nil, verify: .sandbox).mayBeTailCalled)
+    }
+
     @Test func refusesInTheSameWords() throws {
         let loader = try LoaderProcess(executable: LoaderTests.executable)
         for test in ObjectErrorTests.unsupported {

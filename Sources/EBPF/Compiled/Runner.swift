@@ -76,5 +76,5 @@ extension LoadedProgram {
 
     /// Its object has a program array, which may come to hold it. Of any other program only bursts are compiled: where
     /// another object's array holds it, tail calls interpret it.
-    package var mayBeTailCalled: Bool { self.set.object.maps.contains { $0.definition.type == MapType.programs } }
+    package var mayBeTailCalled: Bool { self.set.hasProgramArray }
 }
