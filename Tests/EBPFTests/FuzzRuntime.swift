@@ -23,6 +23,7 @@ final class FuzzRuntime: FuzzEngine {
     }
 
     struct Stopped: Error { let fault: Fault }
+    struct Misread: Error { let r0: UInt32, verdict: XDPVerdict }
 
     static func linked(_ program: FuzzProgram) -> [LinkedProgram] {
         let others = program.maps.contains(.programs) ? FuzzTargets.names : []
@@ -45,7 +46,10 @@ final class FuzzRuntime: FuzzEngine {
         for packet in program.packets {
             let run = bench.run(loaded, packet, engine: engine)
             if run.effect.fault != .none { throw Stopped(fault: run.effect.fault) }
-            outcome.runs.append(.init(r0: UInt32(truncatingIfNeeded: run.r0), bytes: run.outcome.bytes))
+            let r0 = UInt32(truncatingIfNeeded: run.r0)
+            // The kernel's drivers take a number that is no action for XDP_ABORTED.
+            if run.effect.verdict != XDPVerdict(rawValue: r0) ?? .aborted { throw Misread(r0: r0, verdict: run.effect.verdict) }
+            outcome.runs.append(.init(r0: r0, bytes: run.outcome.bytes))
         }
         for map in used {
             guard let here = set.maps[map.rawValue] else { continue }
