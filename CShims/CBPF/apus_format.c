@@ -112,6 +112,10 @@ long apus_format(char *to, size_t room, const char *format, size_t format_size, 
     const char *end = memchr(format, 0, format_size);
     if (!end)
         return -EINVAL;
+#ifdef APUS_PLANTED
+    if (apus_planted_bug == APUS_PLANTED_OVERREAD)
+        end = format + format_size + 1;
+#endif
     struct text t = { to, room, 0 };
     size_t used = 0;
     while (format < end) {

@@ -101,3 +101,18 @@ void apus_twin_unpin(void *pinned)
         sched_setaffinity(0, sizeof(cpu_set_t), pinned);
     free(pinned);
 }
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define APUS_SANITIZED 1
+void __sanitizer_set_report_path(const char *path);
+#endif
+#endif
+
+#ifdef APUS_SANITIZED
+_Bool apus_is_sanitized(void) { return 1; }
+void apus_report_here(void) { __sanitizer_set_report_path("stderr"); }
+#else
+_Bool apus_is_sanitized(void) { return 0; }
+void apus_report_here(void) {}
+#endif

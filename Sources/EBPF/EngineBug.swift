@@ -16,6 +16,9 @@ enum EngineBug: UInt8, CaseIterable, Sendable {
 
     /// Tests alone.
     static func plant(_ bug: EngineBug?) { apus_planted_bug_set(bug.map { Int32($0.rawValue) } ?? -1) }
+
+    /// One in C, for AddressSanitizer to find.
+    static func plantOverread() { apus_planted_bug_set(APUS_PLANTED_OVERREAD) }
     #else
     @_noLocks @inline(__always)
     static func has(_ bug: EngineBug) -> Bool { false }

@@ -161,6 +161,7 @@ size_t apus_trace_read(char *_Nonnull to, size_t room, uint64_t *_Nonnull lost);
 #ifdef APUS_PLANTED
 // Which bug is planted on purpose (EBPF/EngineBug.swift); -1: none. Written by tests alone.
 extern int apus_planted_bug;
+#define APUS_PLANTED_OVERREAD 1000  // C: apus_format reads a byte behind its format
 APUS_INLINE int apus_planted_bug_now(void) { return apus_planted_bug; }
 // Swift 6 takes the variable itself for shared mutable state.
 static inline void apus_planted_bug_set(int bug) { apus_planted_bug = bug; }

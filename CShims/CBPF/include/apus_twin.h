@@ -19,3 +19,7 @@ int apus_twin_run(int program, const void *_Nonnull in, size_t in_size, uint32_t
 // Keeps this thread on the CPU it runs on: per-CPU values then mean the same to the kernel and to us. NULL: it stays free.
 void *_Nullable apus_twin_pin(void);
 void apus_twin_unpin(void *_Nullable pinned);
+// Whether AddressSanitizer watches this process.
+_Bool apus_is_sanitized(void);
+// Its reports of this process go to standard error, whatever ASAN_OPTIONS says.
+void apus_report_here(void);
