@@ -121,6 +121,7 @@ bench-forward: build
 
 bench-engine: build
 	$(RELEASE)/apus-bench engine
+	$(RELEASE)/apus-bench start
 
 bench-sums: build
 	$(RELEASE)/apus-bench sums

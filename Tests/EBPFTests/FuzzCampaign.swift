@@ -42,7 +42,9 @@ final class FuzzCampaign {
             if differences.count >= differencesMax || tried >= triedMax { break }
             var generator = FuzzGenerator(seed: seed)
             let written = generator.next()
-            if isWanted(written.program) { one(seed, written) }
+            guard isWanted(written.program) else { continue }
+            one(seed, written)
+            if tried % 100_000 == 0 { print(report) }
         }
     }
 

@@ -47,6 +47,22 @@ def test_uprobe_mounts_tracefs_where_nobody_did(monkeypatch):
         assert probe.hits >= 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_suite_that_is_stopped_leaves_nothing(number):
+    """tools/suite: what the suite wrote to its temporary folder, and its processes, go with it."""
+    work = 'sleep 1000 & touch "$TMPDIR/left"; echo "$TMPDIR" $!; wait'
+    suite = subprocess.Popen([HERE.parent.parent / "tools/suite", "probe", "bash", "-c", work], stdout=subprocess.PIPE, text=True)
+    assert suite.stdout.readline().startswith("== probe:")
+    folder, sleeper = suite.stdout.readline().split()
+    assert (pathlib.Path(folder) / "left").exists()
+    suite.send_signal(number)
+    assert suite.wait(timeout=20) == 128 + number and f"stopped by {number.name}" in suite.stdout.read()
+    assert not pathlib.Path(folder).exists()
+    # Gone, or a zombie that its new parent has not asked for yet.
+    state = pathlib.Path(f"/proc/{sleeper}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 @pytest.fixture
 def machine(monkeypatch, tmp_path) -> pathlib.Path:
     """A machine with 3 huge pages in a file, where nobody else reserves any. The mount is real."""
