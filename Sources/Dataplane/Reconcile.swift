@@ -66,6 +66,8 @@ struct Reconcile {
         let oldLength = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(shadow.bytes), at: old.l3, available: shadow.count)
         let leadsToSame = final.network == .ipv4 && final.l4 > 0 && final.l4 == old.l4 &- Int(effect.headDelta)
         let place = leadsToSame ? final.l3 : old.l3 &- Int(effect.headDelta)
+        // A quote: the message's checksum covers it as it is.
+        if place > final.l3, final.transport == .icmp || final.transport == .icmp6 { return }
         let data = unsafe packet.data
         let length = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(data), at: place, available: packet.dataLength)
         guard oldLength > 0, length > 0 else { return }
