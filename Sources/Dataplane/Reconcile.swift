@@ -101,6 +101,9 @@ struct Reconcile {
             return seeded(packet, effect, final)
         case .enclosed(let inner):
             if effect.cleared, isUDPWithoutChecksum(packet, inner) { return state.forgotten }
+            // A quote whose checksum is the program's own: the message's covers it as it is. (What derives from the seed
+            // is no part of a message's checksum: summing it was a look.)
+            if final.transport == .icmp || final.transport == .icmp6, Self.mayHaveWrittenField(effect, shadow) { return state.forgotten }
             _ = Completion.seed(packet, inner, counters)
             let reachesEnd = inner.trailingBytes == 0 && packet.length == inner.l4 &+ inner.transportLength
             if !reachesEnd { Completion.recompute(packet, inner, .xdpWrite, counters) }
@@ -117,6 +120,12 @@ struct Reconcile {
         case .gone:
             return state.forgotten
         }
+    }
+
+    @_noLocks
+    private static func mayHaveWrittenField(_ effect: Effect, _ shadow: borrowing Shadow) -> Bool {
+        let field = Int32(truncatingIfNeeded: shadow.headers.checksumField &- shadow.headers.l3)
+        return effect.writtenFromL3.lower < field &+ 2 && field < effect.writtenFromL3.upper
     }
 
     /// The new seed, and the state that goes with it.
@@ -207,9 +216,13 @@ struct Reconcile {
             + OnesComplementSum.of(UnsafeRawPointer(data + headers.l4), count: count)
         let change = after - before
         counters.worked(.difference)
-        guard !change.isZero else { return false }
-        // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
         let field = unsafe UnsafeRawPointer(data).memoryOrder16(headers.checksumField)
+        guard !change.isZero else {
+            // The program's own arithmetic came to zero: all ones is the same number, and a checksum.
+            if headers.transport == .udp, field == 0 { unsafe data.storeMemoryOrder16(0xffff, headers.checksumField) }
+            return false
+        }
+        // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').
         let mended = (OnesComplementSum(raw: UInt64(~field)) + change).complemented
         unsafe data.storeMemoryOrder16(mended == 0 && headers.transport == .udp ? 0xffff : mended, headers.checksumField)
         return true
