@@ -21,14 +21,14 @@ struct Reconcile {
         if Self.changesOnlyLinkLayer(effect, shadow, final) {
             return packet.linkLayerGrew(by: Int(-effect.headDelta))
         }
-        mendIPv4Header(packet, effect, shadow, final)
+        let isHeaderMended = mendIPv4Header(packet, effect, shadow, final)
         switch packet.state.kind {
         case .none, .bad:
             return
         case .known, .opaque:
             packet.state = partial(packet, effect, shadow, final)
         case .unnecessary:
-            packet.state = unnecessary(packet, effect, shadow, final)
+            packet.state = unnecessary(packet, effect, shadow, final, isHeaderMended)
         }
         if final.isMalformed, packet.state.kind == .none { counters.worked(.malformed) }
     }
@@ -54,29 +54,30 @@ struct Reconcile {
     // MARK: IPv4 header
 
     /// Mends the header checksum where the arrival's was right and the program left it wrong. Any state:
-    /// what was wrong on arrival stays wrong.
+    /// what was wrong on arrival stays wrong. True if the field changed.
     ///
     /// The header is the one that leads to the same transport header, else the one whose bytes stand where the
     /// arrival's stood.
     @_noLocks
     private func mendIPv4Header(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
-                                _ final: Headers) {
+                                _ final: Headers) -> Bool {
         let old = shadow.headers
-        guard old.network == .ipv4, !old.isMalformed else { return }
+        guard old.network == .ipv4, !old.isMalformed else { return false }
         let oldLength = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(shadow.bytes), at: old.l3, available: shadow.count)
         let leadsToSame = final.network == .ipv4 && final.l4 > 0 && final.l4 == old.l4 &- Int(effect.headDelta)
         let place = leadsToSame ? final.l3 : old.l3 &- Int(effect.headDelta)
         // A quote: the message's checksum covers it as it is.
-        if place > final.l3, final.transport == .icmp || final.transport == .icmp6 { return }
+        if place > final.l3, final.transport == .icmp || final.transport == .icmp6 { return false }
         let data = unsafe packet.data
         let length = unsafe Self.ipv4HeaderLength(UnsafeRawPointer(data), at: place, available: packet.dataLength)
-        guard oldLength > 0, length > 0 else { return }
-        guard unsafe OnesComplementSum.of(UnsafeRawPointer(shadow.bytes + old.l3), count: oldLength).isZero else { return }
+        guard oldLength > 0, length > 0 else { return false }
+        guard unsafe OnesComplementSum.of(UnsafeRawPointer(shadow.bytes + old.l3), count: oldLength).isZero else { return false }
         let sum = unsafe OnesComplementSum.of(UnsafeRawPointer(data + place), count: length)
-        guard !sum.isZero else { return }
+        guard !sum.isZero else { return false }
         let field = unsafe UnsafeRawPointer(data).memoryOrder16(place &+ 10)
         unsafe data.storeMemoryOrder16((sum - OnesComplementSum(raw: UInt64(field))).complemented, place &+ 10)
         counters.worked(.ipHeader)
+        return true
     }
 
     /// 0 where no IPv4 header stands at `at`.
@@ -168,7 +169,7 @@ struct Reconcile {
 
     @_noLocks
     private func unnecessary(_ packet: borrowing Packet, _ effect: Effect, _ shadow: borrowing Shadow,
-                             _ final: Headers) -> ChecksumState {
+                             _ final: Headers, _ isHeaderMended: Bool) -> ChecksumState {
         let state = packet.state
         let found = place(packet, effect, shadow, final)
         switch found {
@@ -184,7 +185,9 @@ struct Reconcile {
             // A quote: the message's checksum covers it as it is.
             if final.transport == .icmp || final.transport == .icmp6 { return state.forgotten }
             if isUDPWithoutChecksum(packet, inner) { return state.forgotten }
-            if mend(packet, effect, shadow, inner, isMoved: false) { enclose(packet, final, inner) }
+            let isMended = mend(packet, effect, shadow, inner, isMoved: false)
+            // The inner IPv4 header is part of what the outer UDP checksum covers.
+            if isMended || isHeaderMended { enclose(packet, final, inner) }
             return state.moved(by: inner.l4 &- Int(state.start))
         }
     }

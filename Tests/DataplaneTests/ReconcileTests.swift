@@ -198,6 +198,24 @@ extension DPDKSuites {
             #expect(counters.checksums.value(.ipHeader) == 0)
         }
 
+        /// An IPv4 header that is mended behind the program's own outer UDP checksum, which covers it.
+        @Test(arguments: [Reference.Kind.tcp4, .udp4]) func innerHeaderMended(_ kind: Reference.Kind) {
+            let row = Row(name: "TTL, then wrapped in UDP with a checksum", kind: kind, program: { view in
+                view.store(22, [63])
+                Self.encapsulate(&view, udp: true)
+                var whole = view.bytes
+                Reference.finish(&whole, 14)
+                view.store16(40, Reference.word(whole, 40))
+            }, partial: .opaque, verified: .unnecessary)
+            let frame = Reference.frame(kind, payload: 501), place = place(frame)
+            let counters = TestCounters()
+            let (bytes, state) = run(row, frame, .unnecessary(start: place.start, offset: place.offset), counters)
+            #expect(state.kind == .unnecessary)
+            #expect(counters.checksums.value(.ipHeader) == 1 && counters.fullTotal == 0)
+            #expect(Reference.isIPv4HeaderRight(bytes, at: 42) && Reference.isRight(bytes, at: 42))
+            #expect(Reference.word(bytes, 40) != 0 && Reference.isRight(bytes, at: 14))
+        }
+
         /// C5: what nothing cheaper is right for, and nothing else, is summed whole.
         @Test func causes() {
             let counters = TestCounters()
