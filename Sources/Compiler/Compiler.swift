@@ -40,32 +40,37 @@ internal import Synchronization
     }
 
     /// Compiles a program; from then on every run of it uses the code. Takes as long as it takes: not on a polling core.
-    public func compile(_ program: LoadedProgram) throws(CompilerError) -> CompiledCode { try compile(program, planted: nil) }
+    ///
+    /// - Parameter effort: nil: thorough, unless that would take seconds.
+    public func compile(_ program: LoadedProgram, effort: Effort? = nil) throws(CompilerError) -> CompiledCode {
+        try compile(program, planted: nil, effort: effort)
+    }
 
     /// - Parameter isTracking: false only to measure what tracking costs.
     package func compile(_ program: LoadedProgram, isTracking: Bool) throws(CompilerError) -> CompiledCode {
         try compile(program, planted: nil, isTracking: isTracking)
     }
 
-    func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true) throws(CompilerError) -> CompiledCode {
+    func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true, effort: Effort? = nil) throws(CompilerError) -> CompiledCode {
+        let effort = effort ?? .allowed(for: ([program] + program.companions).reduce(0) { max($0, $1.instructions) })
         guard let tracker = unsafe LLVMOrcJITDylibCreateResourceTracker(LLVMOrcLLJITGetMainJITDylib(jit)) else { throw CompilerError("no resource tracker") }
-        let code = unsafe CompiledCode(tracker, self)
+        let code = unsafe CompiledCode(tracker, self, effort)
         try lock.withLock { count throws(CompilerError) in
             for program in [program] + program.companions {
                 count += 1
                 var unit = program.compilation
                 if !isTracking { unit.isReadOnly = true }
-                try unsafe add(program, unit, name: "\(program.name)#\(count)", planted, to: code, tracker)
+                try unsafe add(program, unit, name: "\(program.name)#\(count)", planted, effort, to: code, tracker)
             }
         }
         code.use()
         return code
     }
 
-    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: TranslationBug?, to code: CompiledCode,
-                     _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
+    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: TranslationBug?, _ effort: Effort,
+                     to code: CompiledCode, _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
         let isTarget = program.mayBeTailCalled
-        let object = try target.object(unit, name: name, isTailTarget: isTarget, planted: planted)
+        let object = try target.object(unit, name: name, isTailTarget: isTarget, effort, planted: planted)
         let functions = object.functions()
         if let error = unsafe LLVMOrcLLJITAddObjectFileWithRT(jit, tracker, object.take()) { throw unsafe CompilerError(llvm: error) }
         code.parts.append(.init(program: program, entry: try address(of: name), body: isTarget ? try address(of: "\(name).body") : 0))
@@ -93,10 +98,12 @@ internal import Synchronization
     fileprivate(set) var parts: [Part] = []
     /// Of machine code.
     public fileprivate(set) var bytes = 0
+    public let effort: Effort
     private let tracker: LLVMOrcResourceTrackerRef
     private let compiler: Compiler
 
-    fileprivate init(_ tracker: LLVMOrcResourceTrackerRef, _ compiler: Compiler) {
+    fileprivate init(_ tracker: LLVMOrcResourceTrackerRef, _ compiler: Compiler, _ effort: Effort) {
+        self.effort = effort
         unsafe self.tracker = unsafe tracker
         self.compiler = compiler
     }

@@ -40,7 +40,7 @@ import EBPF
     }
 
     /// An object file with the program's functions.
-    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, planted: TranslationBug? = nil) throws(CompilerError) -> ObjectCode {
+    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, _ effort: Effort = .thorough, planted: TranslationBug? = nil) throws(CompilerError) -> ObjectCode {
         guard let context = unsafe LLVMContextCreate() else { throw CompilerError("out of memory") }
         defer { unsafe LLVMContextDispose(context) }
         let ir = unsafe IR(name: name, context: context)
@@ -55,7 +55,7 @@ import EBPF
             throw CompilerError("\(unit.name): \(error.reason)")
         }
         if let defect = ir.defect() { throw CompilerError("\(unit.name): \(defect)") }
-        try optimise(ir)
+        try optimise(ir, effort)
         var buffer: LLVMMemoryBufferRef?, message: UnsafeMutablePointer<CChar>?
         guard unsafe LLVMTargetMachineEmitToMemoryBuffer(machine, ir.module, LLVMObjectFile, &message, &buffer) == 0, let buffer = unsafe buffer else {
             throw unsafe CompilerError(Target.text(message))
@@ -63,10 +63,30 @@ import EBPF
         return unsafe ObjectCode(buffer)
     }
 
-    private func optimise(_ ir: IR) throws(CompilerError) {
+    private func optimise(_ ir: IR, _ effort: Effort) throws(CompilerError) {
         let options = unsafe LLVMCreatePassBuilderOptions()
         defer { unsafe LLVMDisposePassBuilderOptions(options) }
-        if let error = unsafe LLVMRunPasses(ir.module, "default<O2>", machine, options) { throw unsafe CompilerError(llvm: error) }
+        if let error = unsafe LLVMRunPasses(ir.module, effort.passes, machine, options) { throw unsafe CompilerError(llvm: error) }
+    }
+}
+
+/// How much LLVM is to do: `short` takes a third of the time, and its code a quarter more.
+public enum Effort: CaseIterable, Sendable {
+    case thorough, short
+
+    /// Of a program of so many instructions: thorough, unless that would take seconds.
+    static func allowed(for instructions: Int) -> Effort { instructions > 2000 ? .short : .thorough }
+
+    /// A long function gains most from these, each once: BPF's registers become values, repeated loads and dead stores go,
+    /// constants and ranges decide branches. Value numbering and threaded jumps cost more than all of it, and make values
+    /// that live so long that the register allocator takes as long again.
+    var passes: String {
+        switch self {
+        case .thorough: "default<O2>"
+        case .short:
+            "function(sroa,early-cse<memssa>,simplifycfg),cgscc(inline),globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,"
+                + "correlated-propagation,simplifycfg,loop-mssa(licm),sccp,early-cse<memssa>,bdce,dse,adce,simplifycfg)"
+        }
     }
 }
 

@@ -31,15 +31,28 @@ final class ProgramCompiler: Sendable {
     private static func compile(_ programs: [(name: String, program: LoadedProgram)], _ result: Result, _ logger: Logger) {
         do throws(CompilerError) {
             let compiler = try Compiler()
-            for (name, program) in programs {
+            func compile(_ name: String, _ program: LoadedProgram, _ effort: Effort? = nil) throws(CompilerError) -> Effort {
                 let begin = ContinuousClock.now
+                let code = try compiler.compile(program, effort: effort)
+                let time = (ContinuousClock.now - begin) / .milliseconds(1)
+                logger.info("xdp \(name): \(code.effort == .short ? "compiled shortly, since it is large," : "compiled") in \(Int(time)) ms, \(code.bytes) bytes")
+                result.codes.withLock { $0.append(code) }
+                return code.effort
+            }
+            var large: [(name: String, program: LoadedProgram)] = []
+            for (name, program) in programs {
                 do throws(CompilerError) {
-                    let code = try compiler.compile(program)
-                    let time = (ContinuousClock.now - begin) / .milliseconds(1)
-                    logger.info("xdp \(name): compiled in \(Int(time)) ms, \(code.bytes) bytes")
-                    result.codes.withLock { $0.append(code) }
+                    if try compile(name, program) == .short { large.append((name, program)) }
                 } catch {
                     logger.warning("xdp \(name): stays interpreted: \(error)")
+                }
+            }
+            // Once every program has some code. The first code of these stays until the end: somebody may run it.
+            for (name, program) in large {
+                do throws(CompilerError) {
+                    _ = try compile(name, program, .thorough)
+                } catch {
+                    logger.warning("xdp \(name): keeps what was compiled first: \(error)")
                 }
             }
         } catch {

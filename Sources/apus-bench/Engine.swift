@@ -20,7 +20,7 @@ struct Engine: ParsableCommand {
 
     func run() throws {
         let compiler = try Compiler()
-        let frames = EngineTraffic(count: packets)
+        let frames = EngineTraffic(0..<packets)
         let empty = try [false, true].map {
             try EngineSubject(.init(name: "empty", object: "\(objects)/empty.o"), self, compiler, frames, isCarried: $0)
         }

@@ -9,9 +9,10 @@ import Glibc
     private let memory: UnsafeMutableRawPointer
     private static let room = 512, headroom = 256
 
-    init(count: Int) {
-        packets = (0..<count).map(EngineTraffic.packet)
-        guard let memory = unsafe apus_bench_low_memory(count * EngineTraffic.room) else { fatalError("no memory below 4 GiB") }
+    /// Every third packet is UDP, the others are TCP.
+    init(_ numbers: Range<Int>) {
+        packets = numbers.map(EngineTraffic.packet)
+        guard let memory = unsafe apus_bench_low_memory(numbers.count * EngineTraffic.room) else { fatalError("no memory below 4 GiB") }
         unsafe self.memory = unsafe memory
     }
 

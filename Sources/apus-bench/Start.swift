@@ -16,26 +16,28 @@ struct Start: ParsableCommand {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("apus-bench-\(getpid())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        // About so many instructions a step; then as many steps as it takes.
-        var steps = instructions / 25
+        // At least so many instructions a step; then as many steps as it takes.
+        var steps = instructions / 40
         var object = try compiled(steps, folder)
         while try count(object) < instructions {
             steps += max(1, steps / 10)
             object = try compiled(steps, folder)
         }
         let compiler = try Compiler()
-        let frames = EngineTraffic(count: 1)
-        var kernel: [Double] = [], whole: [Double] = [], first: [Double] = [], code: [Double] = []
-        var bytes = 0
+        let frames = EngineTraffic(1..<2)
+        var kernel: [Double] = [], whole: [Double] = [], first: [Double] = [], codes = [Effort: [Double]](), runs = [Effort: [Double]](), bytes = [Effort: Int]()
         for _ in 0..<rounds {
             kernel.append(try milliseconds { _ = try KernelRun(object: object) }.time)
             let (program, load) = try milliseconds { try ProgramLoader.load(object: object, program: nil, verify: .kernel) }
             whole.append(load)
             first.append(milliseconds { _ = frames.time(program, runs: 1, isCarried: false) }.time)
-            let (compiled, time) = try milliseconds { try compiler.compile(program) }
-            code.append(time)
-            bytes = compiled.bytes
-            compiled.retire()
+            for effort in Effort.allCases {
+                let (compiled, time) = try milliseconds { try compiler.compile(program, effort: effort) }
+                codes[effort, default: []].append(time)
+                runs[effort, default: []].append(frames.time(program, runs: 1000, isCarried: false))
+                bytes[effort] = compiled.bytes
+                compiled.retire()
+            }
         }
         func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
         func format(_ value: Double) -> String { String(format: "%.1f", value) }
@@ -43,7 +45,10 @@ struct Start: ParsableCommand {
         print("a program of \(try count(object)) instructions, \(rounds) rounds, medians in milliseconds:")
         print("  read, relocated, verified by the kernel, analysed: \(format(median(whole))), of which the kernel \(format(median(kernel))), Apus \(format(own))")
         print("  first packet, interpreted: \(format(median(first))) later; \(format(own + median(first))) without the kernel (bar: 100)")
-        print("  compiled, beside the first packets: \(format(median(code))), \(bytes) bytes (bar: 1000 for 4000 instructions)")
+        for effort in Effort.allCases.reversed() {
+            print("  compiled beside them, \(effort): \(format(median(codes[effort, default: []]))), \(bytes[effort, default: 0]) bytes, \(format(median(runs[effort, default: []]))) ns a packet")
+        }
+        print("  (bar: compiled code within 1000 ms for 4000 instructions; a program of more than 2000 has the short code until the thorough one is there)")
     }
 
     private func milliseconds<Result>(_ body: () throws -> Result) rethrows -> (result: Result, time: Double) {

@@ -12,10 +12,10 @@ struct Twins {
 
     static let compiler = Result { try Compiler() }
 
-    init(_ planted: TranslationBug? = nil, load: () throws -> LoadedProgram) throws {
+    init(_ planted: TranslationBug? = nil, effort: Effort? = nil, load: () throws -> LoadedProgram) throws {
         interpreted = try load()
         compiled = try load()
-        code = try Twins.compiler.get().compile(compiled, planted: planted)
+        code = try Twins.compiler.get().compile(compiled, planted: planted, effort: effort)
     }
 
     struct Difference: Error, CustomStringConvertible { let description: String }
@@ -86,9 +86,9 @@ extension ByteRange {
         }
     }
 
-    @Test(arguments: ProgramTests.names) func programs(_ name: String) throws {
+    @Test(arguments: ProgramTests.names, Effort.allCases) func programs(_ name: String, _ effort: Effort) throws {
         let path = try Objects.program(name)
-        let twins = try Twins { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }
+        let twins = try Twins(effort: effort) { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }
         try EngineTests.traffic(twins, count: 6000)
     }
 

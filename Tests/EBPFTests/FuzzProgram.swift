@@ -74,6 +74,6 @@ enum FuzzEngines {
     /// - Parameter stride: how many programs there are for each that is compiled.
     static func judged(compilingEvery stride: UInt64 = 1) -> [any FuzzEngine] {
         [FuzzRuntime(isSandboxed: false), FuzzRuntime(isSandboxed: true), FuzzRuntime(.compiled, isSandboxed: false, stride: stride),
-         FuzzRuntime(.compiled, isSandboxed: true, stride: stride)]
+         FuzzRuntime(.compiled, isSandboxed: true, stride: stride), FuzzRuntime(.compiled, isSandboxed: false, effort: .short, stride: stride)]
     }
 }

@@ -10,15 +10,17 @@ final class FuzzRuntime: FuzzEngine {
     let isSandboxed: Bool
     /// What is wrong with the compiler.
     let planted: TranslationBug?
+    let effort: Effort
     let stride: UInt64
-    var name: String { engine == .compiled ? (isSandboxed ? "compiled-sandbox" : "compiled") : isSandboxed ? "sandbox" : "interpreter" }
+    var name: String { (engine == .compiled ? (effort == .short ? "compiled shortly" : "compiled") : "interpreter") + (isSandboxed ? " in the sandbox" : "") }
     /// The packet as BPF_PROG_TEST_RUN presents it: on lo, behind 256 bytes of zeros.
     private let bench = Bench(ingressIndex: 1, rxQueue: 0, filler: 0)
 
-    init(_ engine: Engine = .interpreter, isSandboxed: Bool, planted: TranslationBug? = nil, stride: UInt64 = 1) {
+    init(_ engine: Engine = .interpreter, isSandboxed: Bool, planted: TranslationBug? = nil, effort: Effort = .thorough, stride: UInt64 = 1) {
         self.engine = engine
         self.isSandboxed = isSandboxed
         self.planted = planted
+        self.effort = effort
         self.stride = stride
     }
 
@@ -35,7 +37,7 @@ final class FuzzRuntime: FuzzEngine {
         let linked = FuzzRuntime.linked(program)
         let set = ProgramSet(linked[0].object, isSandboxed: isSandboxed)
         let loaded = try set.load(linked)
-        let code = engine == .compiled ? try Twins.compiler.get().compile(loaded, planted: planted) : nil
+        let code = engine == .compiled ? try Twins.compiler.get().compile(loaded, planted: planted, effort: effort) : nil
         defer { code?.retire() }
         let used = program.maps
         for map in used {
