@@ -35,7 +35,8 @@ final class ProgramCompiler: Sendable {
                 let begin = ContinuousClock.now
                 let code = try compiler.compile(program, effort: effort)
                 let time = (ContinuousClock.now - begin) / .milliseconds(1)
-                logger.info("xdp \(name): \(code.effort == .short ? "compiled shortly, since it is large," : "compiled") in \(Int(time)) ms, \(code.bytes) bytes")
+                let (how, then) = code.effort == .short ? (" shortly", "; it is large: thoroughly next") : (effort == nil ? "" : " thoroughly", "")
+                logger.info("xdp \(name): compiled\(how) in \(Int(time)) ms, \(code.bytes) bytes\(then)")
                 result.codes.withLock { $0.append(code) }
                 return code.effort
             }

@@ -62,6 +62,7 @@ def programs(tmp_path_factory):
     for name in ("parse.h", "Makefile"):
         (folder / name).write_text((REPOSITORY / "programs" / name).read_text())
     (folder / "rule.bpf.c").write_text(PROGRAM)
+    (folder / "large.bpf.c").write_text(large(steps=400))
     subprocess.run(["make", "-s", "-C", folder, f"BPF_OUT={folder}"], check=True)
     return folder / "rule.o"
 
@@ -74,6 +75,27 @@ def frames(*sources: str) -> list[bytes]:
         frame[26:30] = bytes(map(int, source.split(".")))
         made.append(bytes(frame))
     return made
+
+
+def large(steps: int) -> str:
+    """A long sum over the packet: another than the first packet's is a drop. Every packet is alike."""
+    body = "\n".join(f"    sum = sum * {2 * step + 3} + data[{step % 60}]; if (sum & {1 << step % 30}) sum ^= sum >> {step % 13 + 1};" for step in range(steps))
+    return f"""
+#include "parse.h"
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __type(key, __u32); __type(value, __u64); __uint(max_entries, 2); }} sums SEC(".maps");
+SEC("xdp") int large(struct xdp_md *ctx)
+{{
+    __u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+    __u32 zero = 0, one = 1;
+    __u64 sum = 1, *first = bpf_map_lookup_elem(&sums, &zero), *count = bpf_map_lookup_elem(&sums, &one);
+    if (data + 60 > end || !first || !count) return XDP_ABORTED;
+{body}
+    *count += 1;
+    if (*first == 0) *first = sum;
+    return *first == sum ? XDP_PASS : XDP_DROP;
+}}
+char _license[] SEC("license") = "GPL";
+"""
 
 
 def forwarder(tmp_path, programs, program, sent, **xdp):
@@ -185,3 +207,26 @@ def test_a_program_that_goes_wrong_is_stopped(tmp_path, programs):
         assert "watched while it runs" in daemon.log()
     written = pcap.read(tmp_path / "out.pcap")
     assert written == [b"\1" + sent[0][1:], b"\1" + sent[3][1:]]
+
+
+def test_a_large_program_is_compiled_twice(programs):
+    """Interpreted, then in code that is there soon, then in the thorough one, while packets run: each run leaves the same."""
+    sections = {"port a": {"driver": "vdev", "devargs": "net_null_a,size=64"}, "port b": {"driver": "null"}, "wire w": {"ports": "a b"},
+                "xdp long": {"object": programs.with_name("large.o"), "program": "large", "ports": "a"}}
+    with Daemon(sections, binary()) as daemon:
+        def packets():
+            return daemon.stats()["xdp"]["long"]["packets"]
+        counts = [packets()]
+        for line in ("xdp long: compiled shortly in ", "xdp long: compiled thoroughly in "):
+            deadline = time.monotonic() + 60
+            while line not in daemon.log():
+                assert time.monotonic() < deadline, daemon.log()
+                time.sleep(0.02)
+            counts.append(packets())
+        time.sleep(0.2)
+        counts.append(packets())
+        assert counts == sorted(set(counts)), "no packets ran"
+        entries = {entry["key"]: entry["value"] for entry in daemon.ask("map dump long sums")["entries"]}
+        program = daemon.stats()["xdp"]["long"]
+        assert entries[1] >= counts[-1] and entries[0] != 0
+        assert program["pass"] >= counts[-2] and program["drop"] == program["aborted"] == 0
