@@ -90,6 +90,7 @@ final class AnalysisEngine {
     private(set) var steps = 0
     private(set) var limit: String?
     private(set) var clearing: Set<Site> = []
+    private var deriving: [Site: UInt64] = [:]
 
     /// The kernel proved every access. Else one that is not proved here may reach whatever the sandbox allows: any frame,
     /// the packet, any map, so that a pointer kept on the stack is no pointer any more.
@@ -112,6 +113,11 @@ final class AnalysisEngine {
         while limit == nil, let next = pending.popLast() {
             nodes[next].isPending = false
             walk(next)
+        }
+        // Which of the two a zero is, only a finished checksum can say.
+        for (site, labels) in deriving where labels != 0 && clearing.contains(site) {
+            lookLabels |= labels
+            sinks[site] = "is stored where a zero of the program's own is stored, too"
         }
     }
 
@@ -312,7 +318,11 @@ final class AnalysisEngine {
         changes(at)
     }
 
+    /// A zero that is stored here says "no checksum".
     func clears(_ at: Int) { clearing.insert(Site(program: program, instruction: at)) }
+
+    /// A zero that is stored here may be chance.
+    func derives(_ labels: UInt64, _ at: Int) { deriving[Site(program: program, instruction: at), default: 0] |= labels }
 
     func readsPacket(_ at: Int) { packetReads.insert(Site(program: program, instruction: at)) }
 

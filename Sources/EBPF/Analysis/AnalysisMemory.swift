@@ -159,7 +159,10 @@ extension AnalysisEngine {
         state.writtenUpper = max(state.writtenUpper, upper)
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
-        if overlap.mayBeUDP, value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears(at) }
+        if overlap.mayBeUDP {
+            if value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears(at) }
+            if tainted != 0 { derives(value.labels, at) }
+        }
         guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
             if tainted != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
             return

@@ -51,7 +51,7 @@ extension DPDKSuites {
                 if a != b, arrival.state.isSuperframe || isMaintained || arrival.description == "wrong" { return "lazy \(a.packets)\neager \(b.packets)" }
                 if a.verdict != d.verdict || a.map != d.map { return "verdict or map differ from those for the finished packet" }
                 if !arrival.state.isSuperframe {
-                    if isMaintained, a.packets != d.packets { return "lazy \(a.packets)\nfinished \(d.packets)" }
+                    if isMaintained, !zip(a.packets, d.packets).allSatisfy(ContractPropertyTests.isSame) { return "lazy \(a.packets)\nfinished \(d.packets)" }
                     if c.packets != a.packets { return "lazy \(a.packets)\nto a port that takes nothing \(c.packets)" }
                 }
                 if arrival.state.isTrusted {
@@ -65,6 +65,16 @@ extension DPDKSuites {
                 }
                 return nil
             }
+        }
+
+        /// A finished packet that nobody vouches for leaves as the program's arithmetic left it, with a UDP checksum of zero
+        /// now and then; where Apus finishes it, it is the same number's other form (RFC 768).
+        static func isSame(_ found: [UInt8], _ finished: [UInt8]) -> Bool {
+            let l3 = Reference.l3(finished)
+            guard found != finished, isRight(found) == true, isRight(finished) == nil, finished[l3] >> 4 == 4, finished[l3 + 9] == 17 else { return found == finished }
+            var other = finished
+            Reference.put(&other, Reference.field(finished, at: l3), 0xffff)
+            return found == other
         }
 
         /// An IPv4 packet with an ICMP message.
@@ -152,6 +162,7 @@ extension DPDKSuites {
                     if failures >= 10 { return }
                     break
                 }
+                if runs % 100_000 == 0 { print("contract property: \(runs) runs, \(failures) faults") }
                 looked += lanes.lazy.looked
                 full += lanes.lazy.counters.fullTotal
             }
