@@ -246,7 +246,9 @@ struct AbstractState: Equatable {
             part = .unknown
             part.taint(value.taint)
         }
-        return kept.masked(~(bits << UInt64(byte * 8))).merged(part.low(bytes: size).shiftedLeft(UInt64(byte * 8)))
+        var result = kept.masked(~(bits << UInt64(byte * 8))).merged(part.low(bytes: size).shiftedLeft(UInt64(byte * 8)))
+        result.mayBeOwnZero = slot.mayBeOwnZero || value.mayBeOwnZero
+        return result
     }
 }
 
@@ -273,6 +275,7 @@ extension AbstractValue {
         for byte in bytes..<8 { result.origins[byte] = Origin.unknown }
         if number.max < 1 << UInt64(bytes * 8) { (result.part, result.partSum) = (part, partSum) }
         result.taint(taint, bytes: tainted & UInt8((1 << bytes) - 1))
+        result.mayBeOwnZero = mayBeOwnZero
         return result
     }
 
@@ -283,6 +286,7 @@ extension AbstractValue {
         result.part = part?.shifted(-Int(n))
         let bytes = tainted >> UInt8(n / 8)
         result.taint(taint, bytes: n % 8 == 0 ? bytes : bytes | bytes >> 1)
+        result.mayBeOwnZero = mayBeOwnZero
         return result
     }
 
@@ -293,6 +297,7 @@ extension AbstractValue {
         if number.max < 1 << 16 { result.part = part?.shifted(Int(n)) }
         let bytes = tainted << UInt8(n / 8)
         result.taint(taint, bytes: n % 8 == 0 ? bytes : bytes | bytes << 1)
+        result.mayBeOwnZero = mayBeOwnZero
         return result
     }
 
@@ -303,6 +308,7 @@ extension AbstractValue {
         var bytes = tainted
         for byte in 0..<8 where constant >> UInt64(byte * 8) & 0xff == 0 { bytes &= ~(1 << UInt8(byte)) }
         result.taint(taint, bytes: bytes)
+        result.mayBeOwnZero = mayBeOwnZero
         return result
     }
 
@@ -328,6 +334,7 @@ extension AbstractValue {
             if low.tainted >> UInt8(bytes - 1 - byte) & 1 != 0 { taintedBytes |= 1 << UInt8(byte) }
         }
         result.taint(low.taint, bytes: taintedBytes)
+        result.mayBeOwnZero = mayBeOwnZero
         return result
     }
 }

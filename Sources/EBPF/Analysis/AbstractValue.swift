@@ -42,6 +42,9 @@ struct AbstractValue: Equatable {
     /// knows its value says nothing about the states kept apart from it.
     var labels: UInt64 = 0
     var tainted: UInt8 = 0
+    /// It derives from the field here and from nothing on another way, where it may be zero. Copies, masks, shifts and the
+    /// like keep that zero; any other arithmetic makes a number of it.
+    var mayBeOwnZero = false
 
     static func number(_ scalar: Scalar) -> AbstractValue { AbstractValue(kinds: .number, number: scalar) }
     static let unknown = number(.unknown)
@@ -62,6 +65,10 @@ struct AbstractValue: Equatable {
         self.labels = taint | labels
         tainted |= bytes
     }
+
+    func isOwnZero(_ size: Int) -> Bool { mayBeOwnZero && low(bytes: size).number.min == 0 }
+
+    private var mayBeZero: Bool { kinds.contains(.number) && number.min == 0 }
 
     /// Whether a byte of its lowest `size` may be zero.
     func mayHoldZero(_ size: Int) -> Bool {
@@ -94,6 +101,9 @@ struct AbstractValue: Equatable {
         if part != other.part { result.part = nil }
         if partSum != other.partSum { result.partSum = nil }
         if addressLow != other.addressLow { result.addressLow = nil }
+        if taint != 0 && other.taint == 0 { result.mayBeOwnZero = mayBeOwnZero || other.mayBeZero }
+        else if taint == 0 && other.taint != 0 { result.mayBeOwnZero = other.mayBeOwnZero || mayBeZero }
+        else { result.mayBeOwnZero = mayBeOwnZero || other.mayBeOwnZero }
         result.labels = taint | other.taint
         result.tainted |= other.tainted
         return result

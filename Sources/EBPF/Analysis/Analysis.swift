@@ -80,9 +80,8 @@ public struct Analysis: Sendable {
     /// Instructions that go on in a program nobody knows yet.
     public internal(set) var unknownTailCalls: [Int] = []
     /// A zero that derives from nothing may come to stand in the field of UDP over IPv4: the program then says "no
-    /// checksum". The instructions are marked, and a run says whether it came to one. One
-    /// instruction that stores now such a zero, now what derives from a seed, counts as the former: the one seed in 65 536
-    /// that comes to zero there is taken for a decision.
+    /// checksum". The instructions are marked, and a run says whether it came to one. Where one instruction stores now such a
+    /// zero, now what derives from a seed, only a finished checksum tells: that is a look.
     public internal(set) var mayClearField = false
     /// Accesses that need no check: by instruction.
     public internal(set) var isProvedInBounds: [Bool] = []

@@ -117,7 +117,7 @@ final class AnalysisEngine {
         // Which of the two a zero is, only a finished checksum can say.
         for (site, labels) in deriving where labels != 0 && clearing.contains(site) {
             lookLabels |= labels
-            sinks[site] = "is stored where a zero of the program's own is stored, too"
+            sinks[site] = "is stored where \"no checksum\" is stored, too"
         }
     }
 

@@ -160,7 +160,7 @@ extension AnalysisEngine {
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
         if overlap.mayBeUDP {
-            if value.number.constant == 0 || tainted != all && value.mayHoldZero(size) { clears(at) }
+            if value.number.constant == 0 || value.isOwnZero(size) || tainted != all && value.mayHoldZero(size) { clears(at) }
             if tainted != 0 { derives(value.labels, at) }
         }
         guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
