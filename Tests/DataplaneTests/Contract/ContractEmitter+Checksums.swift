@@ -198,6 +198,24 @@ extension ContractEmitter {
         a.place(bare)
     }
 
+    /// A port and what follows, of which one store is either the new checksum or a zero.
+    mutating func eitherZero(_ value: UInt16) {
+        let keeps = a.label()
+        a.load(Assembler.half, 1, 8, field)
+        a.load(Assembler.half, 2, 8, 2)
+        a.mov(3, imm: Int32(value))
+        a.store(Assembler.half, 8, 2, 3)
+        difference(16)
+        fold(1)
+        a.xor(1, imm: 0xffff)
+        a.load(Assembler.half, 2, 8, 0)
+        a.and(2, imm: 0x100)
+        a.jump(.equal, 2, imm: 0, to: keeps)
+        a.mov(1, imm: 0)
+        a.place(keeps)
+        a.store(Assembler.half, 8, field, 1)
+    }
+
     /// r3: bytes of the L4 datagram.
     mutating func transportLength() {
         if !isTCP {

@@ -157,6 +157,7 @@ struct ContractEmitter {
         case .portUnlessZero(let value, let writesOnes): portUnlessZero(value, writesOnes)
         case .fromScratch: fromScratch()
         case .noChecksum: if kind == .udp4 { a.store(Assembler.half, 8, 6, imm: 0) }
+        case .eitherZero(let value): if kind == .udp4 { eitherZero(value) }
         case .roundTrip(let trip): roundTrip(trip)
         case .payload(let at, let value, let isKept): payload(Int(at), value, isKept)
         case .urgent(let value): if isTCP { change(8, 18, Assembler.half, to: UInt32(value), .folded, inPseudoHeader: false) }

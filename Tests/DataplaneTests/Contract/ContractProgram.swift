@@ -40,6 +40,8 @@ struct ContractProgram: Codable, Equatable {
         case portUnlessZero(value: UInt16, writesOnes: Bool)
         case fromScratch
         case noChecksum
+        /// A port, and one store for what follows: for one packet in two that there is no checksum.
+        case eitherZero(value: UInt16)
         /// The field copied around and back, unchanged.
         case roundTrip(through: Trip)
         case payload(at: UInt8, value: UInt8, isKept: Bool)
@@ -120,7 +122,7 @@ struct ProgramSource {
         case 5: return .ttl(isKept: Bool.random(using: &random))
         case 6: return .portUnlessZero(value: word, writesOnes: Bool.random(using: &random))
         case 7: return .fromScratch
-        case 8: return chance(2) ? .noChecksum : .count(port: Bool.random(using: &random))
+        case 8: return chance(2) ? .noChecksum : chance(2) ? .eitherZero(value: word) : .count(port: Bool.random(using: &random))
         case 9, 10: return .roundTrip(through: pick(ContractProgram.Trip.allCases))
         case 11: return .payload(at: UInt8.random(in: 0..<8, using: &random), value: UInt8(truncatingIfNeeded: word), isKept: Bool.random(using: &random))
         case 12: return .urgent(value: word)
