@@ -98,6 +98,7 @@ import EBPF
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(run, offset), .run) }
         func leave(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(effect, offset), .run) }
         func copy(_ offset: Int, _ kind: IR.Kind) { unsafe leave(offset, of(Run.effect + offset, kind)) }
+        program.counts(for: -1)
         if program.unit.isSandboxed {
             let held = unsafe ir.newBlock("held"), go = unsafe ir.newBlock("go")
             unsafe ir.branchRarely(ir.notEqual(of(Run.heldLock, ir.i64), ir.word(0)), held, go)

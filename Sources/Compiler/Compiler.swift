@@ -46,21 +46,27 @@ internal import Synchronization
         try compile(program, planted: nil, effort: effort)
     }
 
+    /// Compiles a program so that it says where its time goes. It is slower.
+    public func compile(_ program: LoadedProgram, profile: CycleProfile) throws(CompilerError) -> CompiledCode {
+        try compile(program, planted: nil, profile: profile)
+    }
+
     /// - Parameter isTracking: false only to measure what tracking costs.
     package func compile(_ program: LoadedProgram, isTracking: Bool) throws(CompilerError) -> CompiledCode {
         try compile(program, planted: nil, isTracking: isTracking)
     }
 
-    func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true, effort: Effort? = nil) throws(CompilerError) -> CompiledCode {
+    func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true, effort: Effort? = nil,
+                 profile: CycleProfile? = nil) throws(CompilerError) -> CompiledCode {
         let effort = effort ?? .allowed(for: ([program] + program.companions).reduce(0) { max($0, $1.instructions) })
         guard let tracker = unsafe LLVMOrcJITDylibCreateResourceTracker(LLVMOrcLLJITGetMainJITDylib(jit)) else { throw CompilerError("no resource tracker") }
-        let code = unsafe CompiledCode(tracker, self, effort)
+        let code = unsafe CompiledCode(tracker, self, effort, profile)
         try lock.withLock { count throws(CompilerError) in
-            for program in [program] + program.companions {
+            for (number, program) in ([program] + program.companions).enumerated() {
                 count += 1
                 var unit = program.compilation
                 if !isTracking { unit.isReadOnly = true }
-                try unsafe add(program, unit, name: "\(program.name)#\(count)", planted, effort, to: code, tracker)
+                try unsafe add(program, unit, name: "\(program.name)#\(count)", planted, effort, number == 0 ? profile : nil, to: code, tracker)
             }
         }
         code.use()
@@ -68,9 +74,9 @@ internal import Synchronization
     }
 
     private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: TranslationBug?, _ effort: Effort,
-                     to code: CompiledCode, _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
+                     _ profile: CycleProfile?, to code: CompiledCode, _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
         let isTarget = program.mayBeTailCalled
-        let object = try target.object(unit, name: name, isTailTarget: isTarget, effort, planted: planted)
+        let object = try target.object(unit, name: name, isTailTarget: isTarget, effort, planted: planted, profile: profile)
         let functions = object.functions()
         if let error = unsafe LLVMOrcLLJITAddObjectFileWithRT(jit, tracker, object.take()) { throw unsafe CompilerError(llvm: error) }
         code.parts.append(.init(program: program, entry: try address(of: name), body: isTarget ? try address(of: "\(name).body") : 0))
@@ -101,9 +107,12 @@ internal import Synchronization
     public let effort: Effort
     private let tracker: LLVMOrcResourceTrackerRef
     private let compiler: Compiler
+    /// The code counts there.
+    private let profile: CycleProfile?
 
-    fileprivate init(_ tracker: LLVMOrcResourceTrackerRef, _ compiler: Compiler, _ effort: Effort) {
+    fileprivate init(_ tracker: LLVMOrcResourceTrackerRef, _ compiler: Compiler, _ effort: Effort, _ profile: CycleProfile?) {
         self.effort = effort
+        self.profile = profile
         unsafe self.tracker = unsafe tracker
         self.compiler = compiler
     }

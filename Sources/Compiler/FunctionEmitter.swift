@@ -44,9 +44,12 @@ import EBPF
         for (start, block) in flow.blocks.sorted(by: { $0.key < $1.key }) {
             unsafe ir.position(at: target(start))
             charge(start, block.end)
-            var at = start
+            var at = start, counted = -1
             while at < block.end, !ir.isTerminated {
+                // Behind what runs other code of the program another line is running.
+                if program.profile?.isSameLine(at, counted) == false { program.counts(for: at) }
                 try translate(at)
+                counted = [.callLocal, .loop, .forEach].contains(unit.code[at].operation) ? -1 : at
                 at += unit.code[at].slots
             }
             if !ir.isTerminated, let next = block.successors.first { unsafe ir.jump(target(next)) }

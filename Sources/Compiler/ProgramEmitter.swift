@@ -16,6 +16,7 @@ struct NotCompilable: Error { let reason: String }
     let flows: [Int: FunctionFlow]
     private(set) var functions: [Int: IR.Value] = unsafe [:]
     let planted: TranslationBug?
+    let profile: CycleProfile?
     /// Places in the code that helpers may call back.
     let callbacks: [Int]
     /// Sandbox: instructions are counted.
@@ -28,7 +29,8 @@ struct NotCompilable: Error { let reason: String }
     var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
     var tracks: IR.Value { unsafe ir.parameter(1, of: ir.currentFunction) }
 
-    init(_ unit: CompilationUnit, _ ir: IR, planted: TranslationBug? = nil) {
+    init(_ unit: CompilationUnit, _ ir: IR, planted: TranslationBug? = nil, profile: CycleProfile? = nil) {
+        self.profile = profile
         self.unit = unit
         self.ir = ir
         self.planted = planted
@@ -59,6 +61,34 @@ struct NotCompilable: Error { let reason: String }
             }
         }
         return (flows, callbacks.sorted())
+    }
+
+    // MARK: Cycles by line
+
+    /// From here on, what is counted counts for an instruction's line; -1: for none.
+    func counts(for instruction: Int) {
+        guard let profile else { return }
+        let header = unsafe ir.place(ir.word(profile.address)), row = unsafe ir.word(profile.address(of: instruction))
+        let current = unsafe ir.load(ir.i64, ir.offset(header, 8), .run), before = unsafe ir.place(current), here = unsafe ir.place(row)
+        func add(_ value: IR.Value, _ place: IR.Value, _ offset: Int) {
+            unsafe ir.store(ir.add(ir.load(ir.i64, ir.offset(place, offset), .run), value), ir.offset(place, offset), .run)
+        }
+        unsafe add(ir.sub(counter(), ir.load(ir.i64, header, .run)), before, 0)
+        unsafe add(ir.zext(ir.notEqual(current, row), ir.i64), here, 8)
+        unsafe add(ir.word(1), before, 16)
+        unsafe ir.store(row, ir.offset(header, 8), .run)
+        unsafe ir.store(counter(), header, .run)
+    }
+
+    /// What came before is over when it is read.
+    private func counter() -> IR.Value {
+        #if arch(arm64)
+        _ = unsafe ir.intrinsic("llvm.aarch64.isb", [], [ir.int(15)])
+        return unsafe ir.intrinsic("llvm.readsteadycounter", [], [])
+        #else
+        _ = unsafe ir.intrinsic("llvm.x86.sse2.lfence", [], [])
+        return unsafe ir.intrinsic("llvm.readcyclecounter", [], [])
+        #endif
     }
 
     /// - Parameter isTailTarget: other programs may jump here.

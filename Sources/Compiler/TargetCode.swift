@@ -40,7 +40,8 @@ import EBPF
     }
 
     /// An object file with the program's functions.
-    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, _ effort: Effort = .thorough, planted: TranslationBug? = nil) throws(CompilerError) -> ObjectCode {
+    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, _ effort: Effort = .thorough, planted: TranslationBug? = nil,
+                profile: CycleProfile? = nil) throws(CompilerError) -> ObjectCode {
         guard let context = unsafe LLVMContextCreate() else { throw CompilerError("out of memory") }
         defer { unsafe LLVMContextDispose(context) }
         let ir = unsafe IR(name: name, context: context)
@@ -50,7 +51,7 @@ import EBPF
         unsafe LLVMSetModuleDataLayout(ir.module, layout)
         unsafe LLVMDisposeTargetData(layout)
         do throws(NotCompilable) {
-            try ProgramEmitter(unit, ir, planted: planted).emit(name: name, isTailTarget: isTailTarget)
+            try ProgramEmitter(unit, ir, planted: planted, profile: profile).emit(name: name, isTailTarget: isTailTarget)
         } catch {
             throw CompilerError("\(unit.name): \(error.reason)")
         }

@@ -1,5 +1,5 @@
 /// A place in the program's source, from the object's line information.
-public struct SourceLine: Equatable, Sendable, Codable, CustomStringConvertible {
+public struct SourceLine: Hashable, Sendable, Codable, CustomStringConvertible {
     public let file: String
     public let line: Int
 

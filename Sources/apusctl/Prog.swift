@@ -12,10 +12,11 @@ enum EngineName: String, ExpressibleByArgument, CaseIterable {
     case interpreter, jit
 
     /// Compiles the program where that is asked for. The code lives as long as what comes back.
-    func prepare(_ program: LoadedProgram) throws -> CompiledCode? {
+    func prepare(_ program: LoadedProgram, profile: CycleProfile? = nil) throws -> CompiledCode? {
         guard self == .jit else { return nil }
         do throws(CompilerError) {
-            return try Compiler().compile(program)
+            let compiler = try Compiler()
+            return if let profile { try compiler.compile(program, profile: profile) } else { try compiler.compile(program) }
         } catch {
             throw Failure("\(error)")
         }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Compiler
 import EBPF
 import Foundation
 
@@ -36,11 +37,15 @@ struct ProgRun: ParsableCommand {
     @Option(name: .customLong("map"), help: ArgumentHelp("Contents of a map (repeatable).", valueName: "name=file"))
     var maps: [String] = []
 
+    @Flag(help: "Say how many cycles a run spends on each source line; needs --repeat of 1000 or more.")
+    var cycles = false
+
     @Flag(help: "Print one JSON document.")
     var json = false
 
     func validate() throws {
         if !(1...1_000_000_000).contains(count) { throw ValidationError("--repeat is a number from 1 to 1000000000.") }
+        if cycles, engine != .jit || count < 1000 { throw ValidationError("--cycles needs the compiler and --repeat of 1000 or more: one run says nothing.") }
         if let segmentSize, !(1...65535).contains(segmentSize) { throw ValidationError("--gso-size is a number from 1 to 65535.") }
     }
 
@@ -55,12 +60,20 @@ struct ProgRun: ParsableCommand {
             throw Failure("\(error)")
         }
         for map in maps { try fill(map, loaded) }
-        let code = try engine.prepare(loaded)
+        let profile = cycles ? CycleProfile(loaded) : nil, code = try engine.prepare(loaded, profile: profile)
         let run = withExtendedLifetime(code) { PacketRun(loaded, packet: packet, count: count) }
         if let dataOut { try write(run.bytes, to: dataOut) }
         // Standard output carries one thing.
         guard dataOut != "-" else { return }
-        print(json ? try document(run) : sentence(run))
+        let lines = profile?.lines.map { LineDocument($0, runs: count) }
+        print(json ? try document(run, lines) : ([sentence(run)] + (lines.map(table) ?? [])).joined(separator: "\n"))
+    }
+
+    private func table(_ lines: [LineDocument]) -> [String] {
+        let all = lines.reduce(0) { $0 + $1.cycles }
+        func cell(_ value: Double) -> String { String(format: "%10.1f", value) }
+        return ["\(cell(all)) cycles a run, by source line, without what counting takes:", "    cycles     times  line"]
+            + lines.map { "\(cell($0.cycles))\(String(format: "%10.2f", $0.entries))  \($0.source)" }
     }
 
     private func sentence(_ run: PacketRun) -> String {
@@ -68,7 +81,7 @@ struct ProgRun: ParsableCommand {
         return "Return value: \(run.returnValue) (\(run.effect.verdict))\(stopped), duration (average): \(run.durationNanoseconds)ns, \(run.bytes.count) bytes"
     }
 
-    private func document(_ run: PacketRun) throws -> String {
+    private func document(_ run: PacketRun, _ lines: [LineDocument]?) throws -> String {
         let effect = run.effect
         let changed = EffectDocument(
             verdict: "\(effect.verdict)", wrote: effect.wrote, written_below_l3: range(effect.writtenBelowL3),
@@ -78,7 +91,7 @@ struct ProgRun: ParsableCommand {
             return_value: run.returnValue, duration_ns: run.durationNanoseconds, data_out_length: run.bytes.count, effect: changed,
             checksum_before: checksum.rawValue,
             // A program that wrote nothing leaves the state as it came (contract C1); the rest is the dataplane's.
-            checksum_after: effect.wrote ? nil : checksum.rawValue, gso_size: segmentSize)
+            checksum_after: effect.wrote ? nil : checksum.rawValue, gso_size: segmentSize, lines: lines)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         return String(decoding: try encoder.encode(document), as: UTF8.self)
@@ -155,6 +168,20 @@ private struct EffectDocument: Encodable {
     let fault: String?
 }
 
+/// Of one run on average.
+private struct LineDocument: Encodable {
+    let source: String
+    let cycles: Double
+    /// How often it was come to.
+    let entries: Double
+
+    init(_ line: CycleProfile.Line, runs: Int) {
+        source = line.source?.short ?? "no line"
+        cycles = line.cycles / Double(runs)
+        entries = Double(line.entries) / Double(runs)
+    }
+}
+
 private struct RunDocument: Encodable {
     let return_value: UInt32
     let duration_ns: UInt64
@@ -163,9 +190,10 @@ private struct RunDocument: Encodable {
     let checksum_before: String
     let checksum_after: String?
     let gso_size: Int?
+    let lines: [LineDocument]?
 
     enum CodingKeys: String, CodingKey {
-        case return_value, duration_ns, data_out_length, effect, checksum_before, checksum_after, gso_size
+        case return_value, duration_ns, data_out_length, effect, checksum_before, checksum_after, gso_size, lines
     }
 
     /// `checksum_after` is always there, null where it is not known.
@@ -178,5 +206,6 @@ private struct RunDocument: Encodable {
         try container.encode(checksum_before, forKey: .checksum_before)
         try container.encode(checksum_after, forKey: .checksum_after)
         try container.encodeIfPresent(gso_size, forKey: .gso_size)
+        try container.encodeIfPresent(lines, forKey: .lines)
     }
 }

@@ -105,6 +105,36 @@ import Testing
         #expect(untouched.checksum_after == "unnecessary" && !untouched.effect.wrote)
     }
 
+    static let slow = """
+        SEC("xdp") int slow(struct xdp_md *ctx)
+        {
+            __u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+            if (data + 60 > end) return XDP_ABORTED;
+            __u64 sum = data[0];
+            for (int round = 0; round < 200; round++) sum = sum * sum + round; /* long */
+            data[2] = sum; /* once */
+            return XDP_PASS;
+        }
+        """
+
+    /// A loop takes more than everything else together.
+    @Test func runSaysWhereTheTimeGoes() throws {
+        struct Line: Decodable { let source: String, cycles, entries: Double }
+        struct Reply: Decodable { let return_value: UInt32, lines: [Line]? }
+        let object = try Objects.source(ApusctlProgTests.slow), packet = try Objects.write([UInt8](repeating: 0, count: 60))
+        let text = ApusctlProgTests.slow.split(separator: "\n")
+        func line(_ tag: String) throws -> String { try #require(text.firstIndex { $0.contains("/* \(tag) */") }.map { "test.bpf.c:\($0 + 1)" }) }
+        let asked = ["prog", "run", object, "--data-in", packet, "--repeat", "5000", "--json"]
+        let lines = try #require(try JSONDecoder().decode(Reply.self, from: Data(try run(asked + ["--cycles"]).output.utf8)).lines)
+        let long = try line("long"), once = try line("once")
+        let inLoop = try #require(lines.first { $0.source == long })
+        #expect(inLoop.cycles > 100 && inLoop.cycles > lines.filter { $0.source != long }.reduce(0) { $0 + $1.cycles })
+        #expect(lines.first { $0.source == once }?.entries == 1)
+        #expect(try JSONDecoder().decode(Reply.self, from: Data(try run(asked).output.utf8)).lines == nil)
+        #expect(try run(["prog", "run", object, "--data-in", packet, "--repeat", "5000", "--cycles"]).output.contains(" cycles a run, by source line"))
+        #expect(try run(["prog", "run", object, "--data-in", packet, "--cycles"]).status != 0)
+    }
+
     @Test func runRefusesClearly() throws {
         let object = try Objects.source(ApusctlProgTests.source), packet = try Objects.write([UInt8](repeating: 0, count: 60))
         let cases: [([String], Int32, String)] = [

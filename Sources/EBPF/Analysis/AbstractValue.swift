@@ -42,8 +42,8 @@ struct AbstractValue: Equatable {
     /// knows its value says nothing about the states kept apart from it.
     var labels: UInt64 = 0
     var tainted: UInt8 = 0
-    /// It derives from the field here and from nothing on another way, where it may be zero. Copies, masks, shifts and the
-    /// like keep that zero; any other arithmetic makes a number of it.
+    /// It derives from the field here and from nothing on another way, where it may be zero; or only a branch on the field
+    /// makes it differ. Copies, masks, shifts and the like keep that zero; any other arithmetic makes a number of it.
     var mayBeOwnZero = false
 
     static func number(_ scalar: Scalar) -> AbstractValue { AbstractValue(kinds: .number, number: scalar) }
@@ -64,6 +64,14 @@ struct AbstractValue: Equatable {
         guard labels != 0, bytes != 0 else { return }
         self.labels = taint | labels
         tainted |= bytes
+    }
+
+    /// A branch on the field decides whether this instruction runs: the number differs with the field, though it may be one
+    /// that derives from nothing.
+    mutating func taint(control labels: UInt64) {
+        guard labels != 0 else { return }
+        if taint == 0 && mayBeZero { mayBeOwnZero = true }
+        taint(labels)
     }
 
     func isOwnZero(_ size: Int) -> Bool { mayBeOwnZero && low(bytes: size).number.min == 0 }

@@ -42,7 +42,7 @@ extension AnalysisEngine {
     /// What an instruction computes between a branch on the field and where its arms meet differs with it.
     func set(_ register: UInt8, _ value: AbstractValue, _ state: inout AbstractState) {
         state.registers[Int(register)] = value
-        state.registers[Int(register)].taint(controlLabels)
+        state.registers[Int(register)].taint(control: controlLabels)
     }
 
     private func loadImmediate(_ i: Instruction, _ at: Int, _ state: inout AbstractState) -> Bool {

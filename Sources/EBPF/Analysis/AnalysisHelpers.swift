@@ -249,7 +249,7 @@ extension AnalysisEngine {
         while offset < length {
             let size = min(8, length - offset)
             var value = AbstractValue.unknown
-            value.taint(controlLabels)
+            value.taint(control: controlLabels)
             for index in 0..<size {
                 let byte = state.load(frame: Int(buffer.frame), at: buffer.lower + offset + index, size: 1)
                 value.taint(byte.taint, bytes: byte.tainted & 1 != 0 ? 1 << UInt8(index) : 0)

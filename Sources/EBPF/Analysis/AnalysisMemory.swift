@@ -126,7 +126,7 @@ extension AnalysisEngine {
         accessed(at, isProved: isProved)
         let kinds = pointer.kinds
         var value = value
-        value.taint(controlLabels)
+        value.taint(control: controlLabels)
         let kept: UInt8 = size == 8 ? 0xff : UInt8((1 << size) - 1)
         let taint = value.tainted & kept == 0 ? 0 : value.taint
         if kinds.contains(.packet) { writePacket(value, pointer, size, at, &state) }

@@ -91,7 +91,7 @@ public struct Explanation: Encodable, Sendable {
 
 extension SourceLine {
     /// File name and line, as compilers say it to people.
-    var short: String { "\(file.split(separator: "/").last ?? Substring(file)):\(line)" }
+    public var short: String { "\(file.split(separator: "/").last ?? Substring(file)):\(line)" }
 }
 
 /// The sentences. Each says what the program does first, and then what that costs.
