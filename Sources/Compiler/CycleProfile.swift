@@ -64,9 +64,9 @@ public import EBPF
             let counts = unsafe memory + CycleProfile.head + CycleProfile.columns * number
             return unsafe Row(source: sources[number], cycles: counts[0], entries: counts[1], readings: counts[2])
         }
-        // Lines that are seldom come to say little.
-        let enough = max(1, (rows.map(\.readings).max() ?? 0) / 100)
-        let means = rows.filter { $0.readings >= enough }.map { Double($0.cycles) / Double($0.readings) }
+        // A line that is seldom come to says little.
+        let enough = min(1000, rows.map(\.readings).max() ?? 0)
+        let means = rows.filter { $0.readings > 0 && $0.readings >= enough }.map { Double($0.cycles) / Double($0.readings) }
         let reading = means.count > 1 ? means.min() ?? 0 : 0
         return rows.filter { $0.entries > 0 }.map { row in
             Line(source: row.source, entries: row.entries, cycles: max(0, Double(row.cycles) - Double(row.readings) * reading))
