@@ -107,10 +107,16 @@ class TestOffload:
         stats = pair.forwarder.stats()
         assert not pair.forwarder.findings()
         assert full_checksums(stats) == 0 == pair.forwarder.full_checksum_calls
-        assert stats["checksum"]["tx"]["partial"] == stats["checksum"]["rx"]["partial"] > 0
         ports = stats["ports"]
+        # A guest that its core does not get to leaves its ring full; nothing else may be missing.
+        lost = {name: ports[name]["drops"].get("transmit_full", 0) for name in "ab"}
+        assert lost == {name: sum(ports[name]["drops"].values()) for name in "ab"}
+        checksum = stats["checksum"]
+        assert 0 <= checksum["rx"]["partial"] - checksum["tx"]["partial"] <= sum(lost.values())
+        assert checksum["tx"]["partial"] > 0
         for here, there in ("ab", "ba"):
-            assert ports[here]["rx_superframes"] == ports[there]["tx_superframes"] > 0
+            assert 0 <= ports[here]["rx_superframes"] - ports[there]["tx_superframes"] <= lost[there]
+            assert ports[there]["tx_superframes"] > 0
         program = stats["xdp"]["count"]
         assert program["packets"] == sum(port["rx_packets"] for port in ports.values())
         assert program["written"] == program["looked"] == program["aborted"] == 0

@@ -32,6 +32,9 @@ final class AnalysisEngine {
         /// A store, an adjusting helper or a tail call.
         var isChange = false
         var readLabels: UInt64 = 0
+        /// A read that meets the field where the program has written it: it learns nothing, but what completes at this
+        /// instruction on another way does so on this one, too.
+        var isOwnRead = false
         /// The read meets the field in every packet that has one; else it is asked of the packet at hand.
         var isCertain = false
         var isUnknownProgram = false
@@ -272,14 +275,18 @@ final class AnalysisEngine {
 
     // MARK: What was found
 
-    /// The label of a read of the field at `at`.
-    func read(at: Int, isCertain: Bool = false, isUDP: Bool? = nil) -> UInt64 {
+    /// The label of a read of the field at `at`; none where its bytes there are the program's own.
+    func read(at: Int, isOwn: Bool = false, isCertain: Bool = false, isUDP: Bool? = nil) -> UInt64 {
         let site = Site(program: program, instruction: at)
+        nodes[node].events[at, default: Event()].isCertain = isCertain || code.instructions[at].instructionClass != 1
+        guard !isOwn else {
+            nodes[node].events[at, default: Event()].isOwnRead = true
+            return 0
+        }
         fields[site, default: []].insert(isUDP)
         if labelOf[site] == nil { labelOf[site] = min(labelOf.count, AnalysisEngine.labelsMax) }
         let label: UInt64 = 1 << UInt64(labelOf[site] ?? AnalysisEngine.labelsMax)
         readSites[site] = label
-        nodes[node].events[at, default: Event()].isCertain = isCertain || code.instructions[at].instructionClass != 1
         nodes[node].events[at, default: Event()].readLabels |= label
         return label
     }

@@ -74,10 +74,10 @@ extension AnalysisEngine {
                 if state.ownField >> UInt8(byte) & 1 == 0 { own = false }
                 if isUDP && !isOwn { value.origins[first + byte] = byte == 0 ? Origin.udpFieldHigh : Origin.udpFieldLow }
             }
-            value.labels = state.fieldLabels | (own ? 0 : read(at: at, isCertain: pointer.kinds == .packet, isUDP: isUDP))
+            value.labels = state.fieldLabels | read(at: at, isOwn: own, isCertain: pointer.kinds == .packet, isUDP: isUDP)
         case .possible(let bytes):
             value.tainted = bytes
-            value.labels = state.fieldLabels | (state.ownField == 3 ? 0 : read(at: at))
+            value.labels = state.fieldLabels | read(at: at, isOwn: state.ownField == 3)
         }
         if value.labels == 0 { value.tainted = 0 }
         return value
@@ -191,8 +191,8 @@ extension AnalysisEngine {
             case .exact(let first, let isUDP):
                 var own = true
                 for byte in 0..<2 where Int64(first + byte) >= 0 && Int64(first + byte) < size && state.ownField >> UInt8(byte) & 1 == 0 { own = false }
-                labels |= state.fieldLabels | (own ? 0 : read(at: at, isUDP: isUDP))
-            case .possible: labels |= state.fieldLabels | (state.ownField == 3 ? 0 : read(at: at))
+                labels |= state.fieldLabels | read(at: at, isOwn: own, isUDP: isUDP)
+            case .possible: labels |= state.fieldLabels | read(at: at, isOwn: state.ownField == 3)
             }
         }
         if pointer.kinds.contains(.stack) { labels |= state.labels(frame: pointer.frame, from: pointer.lower, to: pointer.upper + size) }

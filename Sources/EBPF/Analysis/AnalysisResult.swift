@@ -49,16 +49,31 @@ extension AnalysisEngine {
         return result
     }
 
-    private func isLook(_ event: Event) -> Bool { event.isUnknownProgram || event.readLabels & lookLabels != 0 }
-
     /// Contract section 4: before the first change from which a look is still reachable, and at the look where none
     /// comes before. And of each, whether it completes any packet, or only one whose field it reads.
+    ///
+    /// States are kept apart, marks are not: what is marked for one way completes on every way that comes along, so it
+    /// counts there as a look does, and the changes before it are marked in turn.
     private func completions() -> [Int: Bool] {
         var predecessors = [[Int]](repeating: [], count: nodes.count)
         for (index, node) in nodes.enumerated() { for next in node.successors { predecessors[next].append(index) } }
+        var marked: Set<Site> = []
+        while true {
+            let points = self.points(marked: marked, predecessors)
+            guard marked.isSuperset(of: points.keys) else {
+                marked.formUnion(points.keys)
+                continue
+            }
+            var own: [Int: Bool] = [:]
+            for (site, isCertain) in points where site.program == 0 { own[site.instruction] = isCertain }
+            return own
+        }
+    }
+
+    private func points(marked: Set<Site>, _ predecessors: [[Int]]) -> [Site: Bool] {
         // A look lies in the node or ahead of it.
         var isAhead = [Bool](repeating: false, count: nodes.count)
-        var stack = nodes.indices.filter { nodes[$0].events.values.contains(where: isLook) }
+        var stack = nodes.indices.filter { index in nodes[index].events.contains { isLook($0.value, Site(program: program(of: nodes[index]), instruction: $0.key), marked) } }
         for index in stack { isAhead[index] = true }
         while let index = stack.popLast() {
             for before in predecessors[index] where !isAhead[before] {
@@ -66,13 +81,11 @@ extension AnalysisEngine {
                 stack.append(before)
             }
         }
-        var points: [Int: Bool] = [:], seen: Set<Int> = [0]
+        var points: [Site: Bool] = [:], seen: Set<Int> = [0]
         stack = [0]
         while let index = stack.popLast() {
-            let (found, isCertain) = self.points(in: nodes[index], isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] })
-            if contexts[nodes[index].place.context].program == 0 {
-                for at in found { points[at, default: false] = points[at] == true || isCertain && at == found.last }
-            }
+            let (found, isCertain) = self.points(in: nodes[index], marked: marked, isAheadOfEnd: nodes[index].successors.contains { isAhead[$0] })
+            for site in found { points[site, default: false] = points[site] == true || isCertain && site == found.last }
             if isCertain { continue }
             for next in nodes[index].successors where seen.insert(next).inserted { stack.append(next) }
         }
@@ -80,20 +93,33 @@ extension AnalysisEngine {
     }
 
     /// The points of a block up to one behind which every partial packet is complete, and whether there is one.
-    private func points(in node: Node, isAheadOfEnd: Bool) -> (points: [Int], isCertain: Bool) {
-        var found: [Int] = []
-        let events = node.events.sorted { $0.key < $1.key }
-        for (position, (at, event)) in events.enumerated() {
-            let isFollowed = isAheadOfEnd || events[(position + 1)...].contains { isLook($0.value) }
+    private func points(in node: Node, marked: Set<Site>, isAheadOfEnd: Bool) -> (points: [Site], isCertain: Bool) {
+        var found: [Site] = []
+        let program = program(of: node)
+        let events = node.events.map { (site: Site(program: program, instruction: $0.key), event: $0.value) }.sorted { $0.site.instruction < $1.site.instruction }
+        for (position, (site, event)) in events.enumerated() {
+            let isFollowed = isAheadOfEnd || events[(position + 1)...].contains { isLook($0.event, $0.site, marked) }
             // A closed read counts, too: its value may be stored back behind the look, into a finished packet.
-            if isLook(event) || event.readLabels != 0 && isFollowed {
-                found.append(at)
+            if event.isLook(lookLabels) || event.isOwnRead && isLook(event, site, marked) || event.readLabels != 0 && isFollowed {
+                found.append(site)
                 if event.isCertain || event.isUnknownProgram { return (found, true) }
-            } else if event.isChange, isFollowed {
-                found.append(at)
+            } else if event.isChange, isFollowed || marked.contains(site) {
+                found.append(site)
                 return (found, true)
             }
         }
         return (found, false)
     }
+
+    private func program(of node: Node) -> Int { contexts[node.place.context].program }
+
+    /// Whether anything completes at this event, on its way or on another. Where another program completes, its own
+    /// analysis says; what it reads counts, whoever wrote it.
+    private func isLook(_ event: Event, _ site: Site, _ marked: Set<Site>) -> Bool {
+        event.isLook(lookLabels) || marked.contains(site) || event.isOwnRead && site.program != 0
+    }
+}
+
+extension AnalysisEngine.Event {
+    func isLook(_ lookLabels: UInt64) -> Bool { isUnknownProgram || readLabels & lookLabels != 0 }
 }

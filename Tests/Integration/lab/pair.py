@@ -24,7 +24,7 @@ _MAC = {"a": "52:54:00:0a:00:01", "b": "52:54:00:0a:00:02"}
 _OUTWARD_MAC, _FAR_MAC = "52:54:00:0a:00:03", "52:54:00:0a:00:04"
 _ADDRESS = {"a": "10.7.0.1", "b": "10.7.0.2"}
 _OUTWARD, _FAR = "10.8.0.1", "10.8.0.2"
-_PORT = 5000
+_PORTS = range(5000, 65536)
 _WRONG = ("TcpInCsumErrors", "UdpInCsumErrors", "IpInHdrErrors", "IpExtInCsumErrors", "IcmpInCsumErrors")
 
 
@@ -86,6 +86,8 @@ class Pair:
     def __init__(self, forwarder, outward=False, b=None):
         self._forwarder, self._outward, self._properties_of_b = forwarder, outward, b or {}
         self._scope = Scope()
+        # Each exchange has its own: a ring keeps what came while its device was down, and delivers it later.
+        self._ports = iter(_PORTS)
 
     def __enter__(self):
         try:
@@ -164,10 +166,10 @@ class Pair:
         return captured
 
     def _exchange(self, sender, receive, send, seconds, frames, what, which):
-        receiver = self.other(sender)
+        receiver, port = self.other(sender), next(self._ports)
         with (receiver.capture(packets=frames, **which) as capture,
-              receiver.job(receive, port=_PORT, **what) as inbound,
-              sender.job(send, to=_ADDRESS[receiver.name], port=_PORT, **what) as outbound):
+              receiver.job(receive, port=port, **what) as inbound,
+              sender.job(send, to=_ADDRESS[receiver.name], port=port, **what) as outbound):
             try:
                 results = sender.wait(outbound, seconds), receiver.wait(inbound, seconds)
                 return results, receiver.captured(capture, seconds=5)
@@ -176,13 +178,13 @@ class Pair:
 
     def tcp_outward(self, bytes, seconds=20):
         """One connection from a, routed by b, to the far namespace."""
-        came = []
+        came, port = [], next(self._ports)
         with Capture(self.far, self._far_device) as capture, self.far.socket() as listener:
-            listener.bind((_FAR, _PORT))
+            listener.bind((_FAR, port))
             listener.listen(1)
             reader = threading.Thread(target=lambda: came.append(_drain(listener, seconds)))
             reader.start()
-            with self.a.job("send", to=_FAR, port=_PORT, bytes=bytes):
+            with self.a.job("send", to=_FAR, port=port, bytes=bytes):
                 reader.join()
             frames = capture.frames()
         if came != [bytes]:
