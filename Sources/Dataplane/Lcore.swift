@@ -13,7 +13,7 @@ import Wire
 
     let slots: UnsafeMutableBufferPointer<PortSlot>
     var burst = Burst(capacity: burstSize)
-    private var shadow = Shadow()
+    private let runs = Runs()
     let egress: Egress
     private let counters: LcoreCounters
     /// When the round before ended: what lies between two rounds is the loop itself.
@@ -125,12 +125,38 @@ import Wire
     @_noLocks
     private mutating func run(_ number: Int, of port: Int) {
         let stage = unsafe slots[port].chain[number]
-        let index = unsafe slots[port].index
         let begin = apus_cycles()
-        var kept = 0
-        for at in 0..<burst.count {
+        var kept = 0, next = 0
+        while next < burst.count {
+            let first = next
+            var count = 0
+            while next < burst.count, count < Runs.capacity {
+                if stage.takes(burst[next]) {
+                    unsafe stage.begin(burst[next], count, of: runs, portIndex: slots[port].index, egress.checksums)
+                    count &+= 1
+                }
+                next &+= 1
+            }
+            stage.run(runs, count: count)
+            kept = finish(stage, first..<next, of: port, kept: kept)
+        }
+        burst.truncate(to: kept)
+        stage.counters.spent(cycles: apus_cycles() &- begin)
+    }
+
+    /// Carries out the verdicts of the runs over some of the burst's packets.
+    /// - Returns: how many packets the burst then keeps, of `kept` and these.
+    @_noLocks
+    private mutating func finish(_ stage: ProgramStage, _ some: Range<Int>, of port: Int, kept: Int) -> Int {
+        var kept = kept, number = 0
+        for at in some {
             let packet = burst.take(at)
-            let verdict = stage.run(packet, portIndex: index, &shadow, egress.checksums)
+            guard stage.takes(packet) else {
+                unsafe slots[port].counters.dropped(.xdpNotLinear, packet)
+                continue
+            }
+            let verdict = stage.finish(packet, number, of: runs, egress.checksums)
+            number &+= 1
             switch verdict {
             case .pass:
                 burst.keep(packet, at: kept)
@@ -143,12 +169,9 @@ import Wire
                 unsafe slots[port].counters.dropped(.xdpRedirect, packet)
             case .aborted:
                 unsafe slots[port].counters.dropped(.xdpAborted, packet)
-            case nil:
-                unsafe slots[port].counters.dropped(.xdpNotLinear, packet)
             }
         }
-        burst.truncate(to: kept)
-        stage.counters.spent(cycles: apus_cycles() &- begin)
+        return kept
     }
 
     /// Everything the programs left in the burst.

@@ -31,12 +31,13 @@ public struct ProgramStage {
         self.counters = counters
     }
 
-    /// Runs the program on one packet and reconciles.
-    /// - Returns: nil where the packet cannot be shown to the program.
+    /// Whether the packet can be shown to the program: in several buffers only where it was written for that.
     @_noLocks
-    func run(_ packet: borrowing Packet, portIndex: UInt32, _ shadow: inout Shadow,
-             _ checksums: ChecksumCounters) -> XDPVerdict? {
-        guard packet.isLinear || isFragsAware else { return nil }
+    func takes(_ packet: borrowing Packet) -> Bool { packet.isLinear || isFragsAware }
+
+    /// Prepares the run with this number: what the program is shown, and what it takes to know afterwards what it did.
+    @_noLocks
+    func begin(_ packet: borrowing Packet, _ number: Int, of runs: borrowing Runs, portIndex: UInt32, _ checksums: ChecksumCounters) {
         switch mode {
         case .eager:
             Completion.complete(packet, .mode, checksums)
@@ -44,44 +45,40 @@ public struct ProgramStage {
             // Nobody knows what an opaque checksum covers, so nothing can be kept right after a write.
             if canWrite, packet.state.kind == .opaque { Completion.complete(packet, .xdpWrite, checksums) }
         }
-        if canWrite { shadow.take(packet) }
-        let effect = execute(packet, portIndex, shadow, checksums)
+        if canWrite { unsafe runs.shadows[number].take(packet) } else { unsafe apus_prefetch(packet.data) }
+        let start = unsafe packet.data
+        unsafe (runs.contexts + number).initialize(to: XDPContext(
+            data: start, dataEnd: start + packet.dataLength, dataMeta: start, bufferStart: packet.buffer,
+            bufferEnd: packet.buffer + packet.bufferLength, l3Offset: runs.shadows[number].headers.l3, ingressIndex: portIndex,
+            rxQueue: 0, isMultiBuffer: !packet.isLinear, bytesBehind: packet.length &- packet.dataLength))
+        let state = packet.state
+        guard watchesChecksum, state.isPartial else { return }
+        let look = unsafe runs.looks + number
+        unsafe look.initialize(to: Look(mbuf: packet.mbuf, shadow: runs.shadows[number].bytes,
+                                        shadowCount: canWrite ? runs.shadows[number].count : 0, checksums: checksums))
+        unsafe runs.contexts[number].unfinished = UnfinishedChecksum(field: state.field, isOpaque: state.kind == .opaque,
+                                                                     complete: finishForLook, argument: look)
+    }
+
+    /// Runs the program on the first `count` that were prepared.
+    @_noLocks
+    func run(_ runs: borrowing Runs, count: Int) { unsafe runner.run(runs.contexts, runs.effects, count: count) }
+
+    /// Makes the packet and its checksum what its run left, and reconciles.
+    @_noLocks
+    func finish(_ packet: borrowing Packet, _ number: Int, of runs: borrowing Runs, _ checksums: ChecksumCounters) -> XDPVerdict {
+        let (data, end) = unsafe (runs.contexts[number].data, runs.contexts[number].dataEnd)
+        if unsafe data != packet.data || end != packet.data + packet.dataLength { unsafe packet.setWindow(start: data, count: end - data) }
+        let effect = unsafe runs.effects[number]
         counters.ran(effect)
         if effect.moved { checksums.worked(.headroomMoves) }
         guard effect.verdict == .pass || effect.verdict == .tx else { return effect.verdict }
         if effect.wrote {
-            Reconcile(counters: checksums, mayClearChecksum: mayClearChecksum)(packet, effect, shadow)
+            unsafe Reconcile(counters: checksums, mayClearChecksum: mayClearChecksum)(packet, effect, runs.shadows[number])
             if mode == .full { recomputed(packet, checksums) }
         }
         if packet.state.isSuperframe, packet.state.kind == .unnecessary { reseeded(packet, checksums) }
         return effect.verdict
-    }
-
-    @_noLocks
-    private func execute(_ packet: borrowing Packet, _ portIndex: UInt32, _ shadow: borrowing Shadow,
-                         _ checksums: ChecksumCounters) -> Effect {
-        let start = unsafe packet.data
-        let end = unsafe start + packet.dataLength
-        var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: packet.buffer,
-                                        bufferEnd: packet.buffer + packet.bufferLength, l3Offset: shadow.headers.l3,
-                                        ingressIndex: portIndex, rxQueue: 0, isMultiBuffer: !packet.isLinear,
-                                        bytesBehind: packet.length &- packet.dataLength)
-        let state = packet.state
-        var look = unsafe Look(mbuf: packet.mbuf, shadow: shadow.bytes, shadowCount: canWrite ? shadow.count : 0, checksums: checksums)
-        let effect: Effect
-        if watchesChecksum, state.isPartial {
-            effect = unsafe withUnsafeMutablePointer(to: &look) { look in
-                unsafe context.unfinished = UnfinishedChecksum(field: state.field, isOpaque: state.kind == .opaque,
-                                                               complete: finishForLook, argument: look)
-                return runner.run(&context)
-            }
-        } else {
-            effect = runner.run(&context)
-        }
-        if unsafe context.data != start || context.dataEnd != end {
-            unsafe packet.setWindow(start: context.data, count: context.dataEnd - context.data)
-        }
-        return effect
     }
 
     /// Mode `full`: whatever the program wrote, the checksum is summed anew.

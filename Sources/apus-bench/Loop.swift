@@ -1,5 +1,6 @@
 import ArgumentParser
 import CDPDK
+import Compiler
 import Dataplane
 import DPDK
 import EBPF
@@ -14,16 +15,22 @@ struct Loop: ParsableCommand {
     @Option(help: "Folder of the compiled programs.") var objects = ".build/bpf"
 
     func run() throws {
-        let programs = try ["count", "macswap"].map { name in
-            try (name, ProgramLoader.load(object: "\(objects)/\(name).o", program: nil, verify: .kernel))
+        let compiler = try Compiler()
+        var programs: [(name: String, program: LoadedProgram)] = [], codes: [CompiledCode] = []
+        for name in ["count", "macswap", "nat"] {
+            for how in ["interpreted", "compiled"] {
+                let program = try ProgramLoader.load(object: "\(objects)/\(name).o", program: nil, verify: .kernel)
+                if how == "compiled" { codes.append(try compiler.compile(program)) }
+                programs.append(("\(name), \(how)", program))
+            }
         }
         try EAL.start(name: "bench", memory: .normalPages(megabytes: 128), pollingCPUs: [], otherCPUs: [0])
         defer { EAL.stop() }
-        let small = try PacketPool(name: "small", capacity: 1023, room: TapQueue.smallRoom, cache: 0)
+        let small = try PacketPool(name: "small", capacity: 2047, room: TapQueue.smallRoom, cache: 0)
         let large = try PacketPool(name: "large", capacity: 63, room: PacketPool.largestRoom, cache: 0)
         let memory = PacketMemory(small: small.allocator, large: large.allocator, smallBytes: TapQueue.smallFrameMax)
         var benches = [LoopBench("no program", nil, memory)]
-        for (name, program) in programs { benches.append(LoopBench("\(name), interpreted", program, memory)) }
+        for (name, program) in programs { benches.append(LoopBench(name, program, memory)) }
         var cycles = benches.map { _ in [Double]() }
         for _ in 0..<rounds {
             for (number, bench) in benches.enumerated() { cycles[number].append(bench.measure()) }
@@ -34,7 +41,7 @@ struct Loop: ParsableCommand {
             let quartiles = [1, 2, 3].map { Int(sorted[sorted.count * $0 / 4]) }
             print("  \(bench.name): \(quartiles[1]) (\(quartiles[0]) to \(quartiles[2]))")
         }
-        withExtendedLifetime(programs) {}
+        withExtendedLifetime((programs, codes)) {}
     }
 }
 

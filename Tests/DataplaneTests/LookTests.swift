@@ -14,7 +14,7 @@ extension DPDKSuites {
             let counters = TestCounters()
             private let words: UnsafeMutablePointer<UInt64>
             private let stage: ProgramStage
-            private var shadow = Shadow()
+            private let runs = Runs()
 
             init(_ program: LoadedProgram, _ mode: ChecksumMode) {
                 self.program = program
@@ -35,7 +35,9 @@ extension DPDKSuites {
 
             func run(_ frame: [UInt8], _ state: ChecksumState) -> Result {
                 let packet = PacketBench.shared.packet(frame, state)
-                let verdict = stage.run(packet, portIndex: 1, &shadow, counters.checksums)
+                stage.begin(packet, 0, of: runs, portIndex: 1, counters.checksums)
+                stage.run(runs, count: 1)
+                let verdict = stage.finish(packet, 0, of: runs, counters.checksums)
                 guard verdict == .pass || verdict == .tx else { return Result(verdict: verdict) }
                 Completion.complete(packet, .egress, TestCounters().checksums)
                 var bytes = packet.bytes
