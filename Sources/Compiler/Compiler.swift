@@ -59,26 +59,28 @@ internal import Synchronization
     func compile(_ program: LoadedProgram, planted: TranslationBug?, isTracking: Bool = true, effort: Effort? = nil,
                  profile: CycleProfile? = nil) throws(CompilerError) -> CompiledCode {
         let effort = effort ?? .allowed(for: ([program] + program.companions).reduce(0) { max($0, $1.instructions) })
+        var options = CompilationOptions(effort: effort, planted: planted, profile: profile)
         guard let tracker = unsafe LLVMOrcJITDylibCreateResourceTracker(LLVMOrcLLJITGetMainJITDylib(jit)) else { throw CompilerError("no resource tracker") }
         let code = unsafe CompiledCode(tracker, self, effort, profile)
         try lock.withLock { count throws(CompilerError) in
-            for (number, program) in ([program] + program.companions).enumerated() {
+            for program in [program] + program.companions {
                 count += 1
                 var unit = program.compilation
                 if !isTracking { unit.isReadOnly = true }
-                try unsafe add(program, unit, name: "\(program.name)#\(count)", planted, effort, number == 0 ? profile : nil, to: code, tracker)
+                try add(program, unit, name: "\(program.name)#\(count)", options, to: code)
+                // The others' lines are not asked for.
+                options.profile = nil
             }
         }
         code.use()
         return code
     }
 
-    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ planted: TranslationBug?, _ effort: Effort,
-                     _ profile: CycleProfile?, to code: CompiledCode, _ tracker: LLVMOrcResourceTrackerRef) throws(CompilerError) {
+    private func add(_ program: LoadedProgram, _ unit: CompilationUnit, name: String, _ options: CompilationOptions, to code: CompiledCode) throws(CompilerError) {
         let isTarget = program.mayBeTailCalled
-        let object = try target.object(unit, name: name, isTailTarget: isTarget, effort, planted: planted, profile: profile)
+        let object = try target.object(unit, name: name, isTailTarget: isTarget, options)
         let functions = object.functions()
-        if let error = unsafe LLVMOrcLLJITAddObjectFileWithRT(jit, tracker, object.take()) { throw unsafe CompilerError(llvm: error) }
+        if let error = unsafe LLVMOrcLLJITAddObjectFileWithRT(jit, code.tracker, object.take()) { throw unsafe CompilerError(llvm: error) }
         code.parts.append(.init(program: program, entry: try address(of: name), body: isTarget ? try address(of: "\(name).body") : 0))
         code.bytes += functions.reduce(0) { $0 + Int($1.bytes) }
         for function in functions {
@@ -104,8 +106,9 @@ internal import Synchronization
     fileprivate(set) var parts: [Part] = []
     /// Of machine code.
     public fileprivate(set) var bytes = 0
+    /// How much LLVM was to do, for the program and for those of its program arrays.
     public let effort: Effort
-    private let tracker: LLVMOrcResourceTrackerRef
+    fileprivate let tracker: LLVMOrcResourceTrackerRef
     private let compiler: Compiler
     /// The code counts there.
     private let profile: CycleProfile?

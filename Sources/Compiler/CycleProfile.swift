@@ -12,6 +12,7 @@ public import EBPF
         public let source: SourceLine?
         /// How often it was come to from another line.
         public let entries: UInt64
+        /// Over all runs.
         public let cycles: Double
     }
 

@@ -40,8 +40,7 @@ import EBPF
     }
 
     /// An object file with the program's functions.
-    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, _ effort: Effort = .thorough, planted: TranslationBug? = nil,
-                profile: CycleProfile? = nil) throws(CompilerError) -> ObjectCode {
+    func object(_ unit: CompilationUnit, name: String, isTailTarget: Bool, _ options: CompilationOptions = CompilationOptions()) throws(CompilerError) -> ObjectCode {
         guard let context = unsafe LLVMContextCreate() else { throw CompilerError("out of memory") }
         defer { unsafe LLVMContextDispose(context) }
         let ir = unsafe IR(name: name, context: context)
@@ -51,12 +50,12 @@ import EBPF
         unsafe LLVMSetModuleDataLayout(ir.module, layout)
         unsafe LLVMDisposeTargetData(layout)
         do throws(NotCompilable) {
-            try ProgramEmitter(unit, ir, planted: planted, profile: profile).emit(name: name, isTailTarget: isTailTarget)
+            try ProgramEmitter(unit, ir, planted: options.planted, profile: options.profile).emit(name: name, isTailTarget: isTailTarget)
         } catch {
             throw CompilerError("\(unit.name): \(error.reason)")
         }
         if let defect = ir.defect() { throw CompilerError("\(unit.name): \(defect)") }
-        try optimise(ir, effort)
+        try optimise(ir, options.effort)
         var buffer: LLVMMemoryBufferRef?, message: UnsafeMutablePointer<CChar>?
         guard unsafe LLVMTargetMachineEmitToMemoryBuffer(machine, ir.module, LLVMObjectFile, &message, &buffer) == 0, let buffer = unsafe buffer else {
             throw unsafe CompilerError(Target.text(message))
@@ -71,12 +70,23 @@ import EBPF
     }
 }
 
+/// How a program is to be compiled.
+struct CompilationOptions {
+    var effort = Effort.thorough
+    var planted: TranslationBug?
+    /// Whose rows the code is to count in.
+    var profile: CycleProfile?
+}
+
 /// How much LLVM is to do: `short` takes a third of the time, and its code a quarter more.
 public enum Effort: CaseIterable, Sendable {
     case thorough, short
 
+    /// Instructions of the largest program that is compiled thoroughly at once.
+    public static let thoroughMax = 2000
+
     /// Of a program of so many instructions: thorough, unless that would take seconds.
-    static func allowed(for instructions: Int) -> Effort { instructions > 2000 ? .short : .thorough }
+    static func allowed(for instructions: Int) -> Effort { instructions > thoroughMax ? .short : .thorough }
 
     /// A long function gains most from these, each once: BPF's registers become values, repeated loads and dead stores go,
     /// constants and ranges decide branches. Value numbering and threaded jumps cost more than all of it, and make values

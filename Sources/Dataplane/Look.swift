@@ -20,7 +20,7 @@ func finishForLook(_ argument: UnsafeMutableRawPointer) {
     let packet = unsafe Packet(taking: look.mbuf)
     let field = packet.state.field
     Completion.complete(packet, .xdpRead, look.checksums)
-    if field &+ 2 <= look.shadowCount {
+    if field &+ 2 <= look.shadowCount, !Planted.breaks(.lookLeavesShadow) {
         unsafe (look.shadow + field).copyMemory(from: packet.data + field, byteCount: 2)
     }
     _ = unsafe packet.release()

@@ -43,7 +43,7 @@ public struct ProgramStage {
             Completion.complete(packet, .mode, checksums)
         case .lazy, .full:
             // Nobody knows what an opaque checksum covers, so nothing can be kept right after a write.
-            if canWrite, packet.state.kind == .opaque { Completion.complete(packet, .xdpWrite, checksums) }
+            if canWrite, packet.state.kind == .opaque, !Planted.breaks(.opaqueWritten) { Completion.complete(packet, .xdpWrite, checksums) }
         }
         if canWrite { unsafe runs.shadows[number].take(packet) } else { unsafe apus_prefetch(packet.data) }
         let start = unsafe packet.data

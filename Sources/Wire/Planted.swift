@@ -12,6 +12,10 @@ public enum Planted: UInt8, CaseIterable, Sendable {
     case vhostSeed, udpFragmentsAsDatagrams
     case checksumPlace, segmentCount, mergedUntrusted, bothBitsOfDevices, goodWithoutChecksum, deliverFull, reseedShared
     case sequenceStays, lastFlags, congestionBit
+    case lookLeavesShadow, opaqueWritten
+
+    /// Those that show in a program's runs alone.
+    public static let ofRuns: [Planted] = [.lookLeavesShadow, .opaqueWritten]
 
     #if APUS_PLANTED
     @inlinable @inline(__always) @_noLocks

@@ -48,7 +48,7 @@ struct Start: ParsableCommand {
         for effort in Effort.allCases.reversed() {
             print("  compiled beside them, \(effort): \(format(median(codes[effort, default: []]))), \(bytes[effort, default: 0]) bytes, \(format(median(runs[effort, default: []]))) ns a packet")
         }
-        print("  (bar: compiled code within 1000 ms for 4000 instructions; a program of more than 2000 has the short code until the thorough one is there)")
+        print("  (bar: compiled code within 1000 ms for 4000 instructions; a program of more than \(Effort.thoroughMax) has the short code until the thorough one is there)")
     }
 
     private func milliseconds<Result>(_ body: () throws -> Result) rethrows -> (result: Result, time: Double) {

@@ -40,8 +40,10 @@ extension DPDKSuites {
     /// | reseedShared | a verified packet is seeded though others hold its bytes | leaving |
     /// | sequenceStays, lastFlags, congestionBit | TCP's fields are copied to each segment | superframes |
     /// | superframeLength | a superframe's seed keeps the length its sender left out | arrivals by tap |
+    /// | lookLeavesShadow | the old bytes keep the seed where a look finished the checksum | ContractPlantedTests |
+    /// | opaqueWritten | a program may write to a packet whose checksum covers nobody knows what | ContractPlantedTests |
     @Suite struct PlantedTests {
-        @Test(arguments: Planted.allCases) func isFound(_ bug: Planted) {
+        @Test(arguments: Planted.allCases.filter { !Planted.ofRuns.contains($0) }) func isFound(_ bug: Planted) {
             Planted.plant(bug)
             defer { Planted.plant(nil) }
             for group in MatrixTests.groups {

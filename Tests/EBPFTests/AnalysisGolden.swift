@@ -74,5 +74,10 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "short_distance", stores: ["sum": .l3(10, 12), "ttl": .l3(8, 9)]),
         Golden(file: "anywhere", reads: ["there": .look], completed: ["there"]),
         Golden(file: "wrong_length", reads: ["window": .look], completed: ["window"]),
+        Golden(file: "own_read", stores: ["check": .l3(26, 68)]),
+        Golden(file: "own_bytes", reads: ["field": .look], completed: ["field"], stores: ["check": .l3(26, 68), "port": .l3(22, 64)]),
+        Golden(file: "address", reads: ["field": .look], completed: ["field"]),
+        Golden(file: "closed_read", reads: ["early": .closed, "late": .look], completed: ["early"], stores: ["check": .l3(36, 78)]),
+        Golden(file: "one_way", reads: ["field": .look], completed: ["none", "field"], stores: ["none": .l3(26, 68)]),
     ]
 }

@@ -32,6 +32,11 @@ import Testing
     }
 
     @Test(arguments: Golden.all) func golden(_ golden: Golden) throws {
+        #expect(try AnalysisGoldenTests.differences(golden) == [])
+    }
+
+    /// What the analysis says otherwise.
+    static func differences(_ golden: Golden) throws -> [String] {
         let (analysis, programs) = try AnalysisGoldenTests.analysis(golden)
         let tags = try AnalysisGoldenTests.tags(golden.file)
         func place(_ instruction: Int, _ program: Int = 0) -> String {
@@ -43,16 +48,20 @@ import Testing
             let at = place(instruction, program)
             return Int(at).flatMap { tags[$0]?.first { known.contains($0) } } ?? "line \(at)"
         }
-        #expect(analysis.limit == nil)
-        #expect(analysis.isReadOnly == (golden.isReadOnly && (golden.program != "entry" || golden.next != nil)))
+        var found: [String] = []
+        func expect<Value: Equatable>(_ value: Value, _ expected: Value, _ what: String) {
+            if value != expected { found.append("\(what): \(value), not \(expected)") }
+        }
+        expect(analysis.limit, nil, "limit")
+        expect(analysis.isReadOnly, golden.isReadOnly && (golden.program != "entry" || golden.next != nil), "reads only")
 
         var reads: [String: Golden.Read] = [:]
         for read in analysis.reads {
             let tag = tag(read.instruction, read.program, of: golden.reads.keys)
             if reads[tag] != .look { reads[tag] = read.isLook ? .look : .closed }
         }
-        #expect(reads == golden.reads, "\(analysis.sinks)")
-        #expect(Set(analysis.completions.map { tag($0, of: golden.completed) }) == golden.completed)
+        expect(reads, golden.reads, "reads")
+        expect(Set(analysis.completions.map { tag($0, of: golden.completed) }), golden.completed, "completions")
 
         var stores: [String: Golden.Range] = [:]
         for store in analysis.stores {
@@ -65,9 +74,10 @@ import Testing
             case .data(let low, let high): stores[tag] = .data(min(low, Int(store.fromData.lower)), max(high, Int(store.fromData.upper)))
             }
         }
-        #expect(stores == golden.stores)
+        expect(stores, golden.stores, "stores")
         var adjusts: [String: String] = [:]
         for adjustment in analysis.adjustments { adjusts[tag(adjustment.instruction, of: golden.adjusts.keys)] = adjustment.helper }
-        #expect(adjusts == golden.adjusts)
+        expect(adjusts, golden.adjusts, "adjusts")
+        return found
     }
 }

@@ -16,7 +16,8 @@
 /// 5. *Completion* comes before the first of these that a run meets: a look; a store, adjusting helper or tail call from
 ///    which a look can still be reached; a closed read from which one can, since its value may be stored back behind
 ///    the completion. A load that is the field only in some packets is asked at the packet at hand, and does not count
-///    as first for the others.
+///    as first for the others. States are kept apart, instructions are not: one that completes on one way completes on
+///    every way that comes along it, and is a look there, too.
 /// 6. *Tail calls* go on in whatever their array holds when it is asked; the marks of the program a run begins with are
 ///    those of all it goes on in. An array that changes is asked again (``LoadedProgram/enter(_:at:)``). A slot nobody
 ///    knows counts as a look.

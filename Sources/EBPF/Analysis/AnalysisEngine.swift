@@ -118,7 +118,7 @@ final class AnalysisEngine {
             walk(next)
         }
         // Which of the two a zero is, only a finished checksum can say.
-        for (site, labels) in deriving where labels != 0 && clearing.contains(site) {
+        for (site, labels) in deriving where labels != 0 && clearing.contains(site) && !AnalysisBug.has(.eitherZero) {
             lookLabels |= labels
             sinks[site] = "is stored where \"no checksum\" is stored, too"
         }
@@ -250,6 +250,8 @@ final class AnalysisEngine {
 
     /// The branch at the end of the block at hand depends on `labels`: so does whatever happens before its arms meet.
     private func branched(on labels: UInt64, _ at: Int) {
+        if AnalysisBug.has(.branches) { return }
+        if AnalysisBug.has(.foldsLook) { look(labels, at, "is compared") }
         comparisons[Site(program: program, instruction: at), default: 0] |= labels
         var isNew = false
         for block in code.flow.region(of: block) {

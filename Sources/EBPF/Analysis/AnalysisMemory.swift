@@ -7,7 +7,7 @@ extension AnalysisEngine {
         let size = bytes(i)
         var pointer = state.registers[Int(i.source)]
         pointer.move(by: Int64(i.offset))
-        look(pointer.taint, at, "is part of an address")
+        if !AnalysisBug.has(.addresses) { look(pointer.taint, at, "is part of an address") }
         var value = read(pointer, size: size, at, &state)
         if i.opcode & 0xe0 == 0x80, value.isNumber, size < 8 {
             let taint = value.taint
@@ -68,11 +68,11 @@ extension AnalysisEngine {
         switch state.facts.overlap(pointer, size: Int64(size)) {
         case .none: break
         case .exact(let first, let isUDP):
-            var own = true
+            var own = !AnalysisBug.has(.ownReads)
             for byte in 0..<2 where (0..<size).contains(first + byte) {
                 value.tainted |= 1 << UInt8(first + byte)
                 if state.ownField >> UInt8(byte) & 1 == 0 { own = false }
-                if isUDP && !isOwn { value.origins[first + byte] = byte == 0 ? Origin.udpFieldHigh : Origin.udpFieldLow }
+                if (isUDP || AnalysisBug.has(.tcpZero)) && !isOwn { value.origins[first + byte] = byte == 0 ? Origin.udpFieldHigh : Origin.udpFieldLow }
             }
             value.labels = state.fieldLabels | read(at: at, isOwn: own, isCertain: pointer.kinds == .packet, isUDP: isUDP)
         case .possible(let bytes):
@@ -132,10 +132,11 @@ extension AnalysisEngine {
         if kinds.contains(.packet) { writePacket(value, pointer, size, at, &state) }
         if kinds.contains(.stack) {
             let isCertain = kinds == .stack && pointer.lower == pointer.upper && pointer.frame != AbstractValue.anyFrame
+            if AnalysisBug.has(.spills) { value = .unknown }
             if isCertain { state.store(value, frame: Int(pointer.frame), at: pointer.lower, size: size) }
             else { state.smear(value, frame: pointer.frame, from: pointer.lower, to: pointer.upper + Int64(size)) }
         }
-        if kinds.contains(.mapValue) { look(taint, at, "is stored to a map") }
+        if kinds.contains(.mapValue), !AnalysisBug.has(.maps) { look(taint, at, "is stored to a map") }
         if kinds.contains(.metadata) { look(taint, at, "is stored to the packet's metadata") }
         if kinds.contains(.context) || kinds.contains(.map) { look(taint, at, "is stored") }
         if isWild(pointer) || kinds.contains(.packetEnd) || !(isProved || isVerified) { writeAnywhere(value, at, &state) }
@@ -160,11 +161,12 @@ extension AnalysisEngine {
         let all: UInt8 = size >= 8 ? 0xff : UInt8((1 << size) - 1)
         let tainted = value.taint == 0 ? 0 : value.tainted & all
         if overlap.mayBeUDP {
-            if value.number.constant == 0 || value.isOwnZero(size) || tainted != all && value.mayHoldZero(size) { clears(at) }
+            let isOwnZero = value.number.constant == 0 || value.isOwnZero(size) || tainted != all && value.mayHoldZero(size)
+            if isOwnZero && !AnalysisBug.has(.ownZero) || AnalysisBug.has(.anyZero) { clears(at) }
             if tainted != 0 { derives(value.labels, at) }
         }
         guard case .exact(let first, _) = overlap, pointer.kinds == .packet else {
-            if tainted != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
+            if tainted != 0, !AnalysisBug.has(.otherBytes) { look(value.labels, at, "is stored to other bytes of the packet") }
             return
         }
         var field: UInt8 = 0
@@ -172,8 +174,8 @@ extension AnalysisEngine {
             field |= 1 << UInt8(first + byte)
             state.ownField |= 1 << UInt8(byte)
         }
-        if tainted & ~field != 0 { look(value.labels, at, "is stored to other bytes of the packet") }
-        let labels = tainted & field == 0 ? 0 : value.labels
+        if tainted & ~field != 0, !AnalysisBug.has(.otherBytes) { look(value.labels, at, "is stored to other bytes of the packet") }
+        let labels = tainted & field == 0 || AnalysisBug.has(.ownBytes) ? 0 : value.labels
         state.fieldLabels = field.nonzeroBitCount == 2 ? labels : state.fieldLabels | labels
     }
 

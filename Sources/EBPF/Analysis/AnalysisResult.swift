@@ -60,7 +60,7 @@ extension AnalysisEngine {
         var marked: Set<Site> = []
         while true {
             let points = self.points(marked: marked, predecessors)
-            guard marked.isSuperset(of: points.keys) else {
+            guard marked.isSuperset(of: points.keys) || AnalysisBug.has(.oneWayMarks) else {
                 marked.formUnion(points.keys)
                 continue
             }
@@ -100,10 +100,10 @@ extension AnalysisEngine {
         for (position, (site, event)) in events.enumerated() {
             let isFollowed = isAheadOfEnd || events[(position + 1)...].contains { isLook($0.event, $0.site, marked) }
             // A closed read counts, too: its value may be stored back behind the look, into a finished packet.
-            if event.isLook(lookLabels) || event.isOwnRead && isLook(event, site, marked) || event.readLabels != 0 && isFollowed {
+            if event.isLook(lookLabels) || event.isOwnRead && isLook(event, site, marked) || event.readLabels != 0 && isFollowed && !AnalysisBug.has(.closedReads) {
                 found.append(site)
                 if event.isCertain || event.isUnknownProgram { return (found, true) }
-            } else if event.isChange, isFollowed || marked.contains(site) {
+            } else if event.isChange, isFollowed || marked.contains(site), !AnalysisBug.has(.lookAlone) {
                 found.append(site)
                 return (found, true)
             }

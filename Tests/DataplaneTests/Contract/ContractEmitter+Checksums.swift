@@ -188,14 +188,17 @@ extension ContractEmitter {
         difference(16)
         fold(1)
         a.xor(1, imm: 0xffff)
-        if writesOnes {
-            let some = a.label()
-            a.jump(.notEqual, 1, imm: 0, to: some)
-            a.mov(1, imm: 0xffff)
-            a.place(some)
-        }
+        if writesOnes { onesForZero() }
         a.store(Assembler.half, 8, field, 1)
         a.place(bare)
+    }
+
+    /// r1: a computed UDP checksum, whose zero is written as ones (RFC 768).
+    private mutating func onesForZero() {
+        let some = a.label()
+        a.jump(.notEqual, 1, imm: 0, to: some)
+        a.mov(1, imm: 0xffff)
+        a.place(some)
     }
 
     /// A port and what follows, of which one store is either the new checksum or a zero.
@@ -275,12 +278,7 @@ extension ContractEmitter {
         a.mov(1, 0)
         fold(1)
         a.xor(1, imm: 0xffff)
-        if !isTCP {
-            let some = a.label()
-            a.jump(.notEqual, 1, imm: 0, to: some)
-            a.mov(1, imm: 0xffff)
-            a.place(some)
-        }
+        if !isTCP { onesForZero() }
         a.store(Assembler.half, 8, field, 1)
         a.place(out)
     }

@@ -174,13 +174,16 @@ extension DPDKSuites {
 
         /// What once failed, shrunk.
         @Test func whatOnceFailedHolds() throws {
-            let files = ((try? FileManager.default.contentsOfDirectory(atPath: ContractPropertyTests.kept.path)) ?? []).filter { $0.hasSuffix(".json") }.sorted()
-            for file in files {
-                let data = try Data(contentsOf: ContractPropertyTests.kept.appendingPathComponent(file))
-                let kept = try JSONDecoder().decode(Case.self, from: data)
+            for (name, kept) in try ContractPropertyTests.cases() {
                 let fault = try Lanes(kept.program).fault(kept.arrival)
-                #expect(fault == nil, "\(file)")
+                #expect(fault == nil, "\(name)")
             }
+        }
+
+        /// The kept ones, by file.
+        static func cases() throws -> [(name: String, kept: Case)] {
+            let names = try FileManager.default.contentsOfDirectory(atPath: kept.path).filter { $0.hasSuffix(".json") }.sorted()
+            return try names.map { ($0, try JSONDecoder().decode(Case.self, from: Data(contentsOf: kept.appendingPathComponent($0)))) }
         }
     }
 }

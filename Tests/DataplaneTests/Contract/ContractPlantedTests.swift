@@ -1,0 +1,49 @@
+#if APUS_PLANTED
+@testable import EBPF
+import Foundation
+import Testing
+import Wire
+@testable import Dataplane
+
+extension DPDKSuites {
+    /// Rules of the contract's sections 3 and 4 broken in turn: packets then differ between `lazy`, `eager` and a finished
+    /// arrival, in a case that failed once or in one of the random programs.
+    @Suite(.serialized) struct ContractPlantedTests {
+        /// Not those that complete packets for nothing, nor those for which no random program is made: goldens find all
+        /// of them (AnalysisPlantedTests).
+        private static let shown: [AnalysisBug] = [.lookAlone, .oneWayMarks, .branches, .spills, .differences, .ownBytes, .verdicts, .maps,
+                                                   .otherBytes, .arguments, .ownZero, .eitherZero]
+
+        @Test(arguments: shown) func isFound(_ bug: AnalysisBug) throws {
+            AnalysisBug.plant(bug)
+            defer { AnalysisBug.plant(nil) }
+            print("planted \(bug): \(try #require(try ContractPlantedTests.firstFault(), "\(bug) is not found"))")
+        }
+
+        @Test(arguments: Planted.ofRuns) func isFound(_ bug: Planted) throws {
+            Planted.plant(bug)
+            defer { Planted.plant(nil) }
+            print("planted \(bug): \(try #require(try ContractPlantedTests.firstFault(), "\(bug) is not found"))")
+        }
+
+        /// The first case, or random run, with a fault.
+        private static func firstFault() throws -> String? {
+            for (name, kept) in try ContractPropertyTests.cases() {
+                if try ContractPropertyTests.Lanes(kept.program).fault(kept.arrival) != nil { return "found by \(name)" }
+            }
+            var source = ProgramSource(random: Generator(20)), runs = 0
+            while runs < 25_000 {
+                let program = source.next()
+                let lanes = try ContractPropertyTests.Lanes(program)
+                var traffic = ContractTraffic(random: Generator(source.random.next()), magic: program.magic)
+                for _ in 0..<50 {
+                    runs += 1
+                    let arrival = traffic.next()
+                    if let fault = lanes.fault(arrival) { return "found by run \(runs), \(arrival.description): \(fault.prefix(100))" }
+                }
+            }
+            return nil
+        }
+    }
+}
+#endif
