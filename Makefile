@@ -72,7 +72,8 @@ test-unit: build
 # helpers. Which bug there is belongs to the whole process, so each has its own.
 test-planted: planted
 	$(PLANTED) tools/suite planted swift test $(PLANTED_FLAGS) --skip-build --filter PlantedTests --skip EBPFTests
-	$(PLANTED) tools/suite planted-engine swift test $(PLANTED_FLAGS) --skip-build --filter 'FuzzPlantedTests|AnalysisPlantedTests'
+	$(PLANTED) tools/suite planted-engine swift test $(PLANTED_FLAGS) --skip-build --filter FuzzPlantedTests
+	$(PLANTED) tools/suite planted-analysis swift test $(PLANTED_FLAGS) --skip-build --filter AnalysisPlantedTests
 
 # The engine under AddressSanitizer, Swift and C: whatever bytes the sandbox, the maps and the loader process are given.
 # Bugs can be planted, so that it is seen to report (AddressSanitizerTests). Without -Xcc the loads and stores of the

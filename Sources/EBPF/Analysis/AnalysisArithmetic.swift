@@ -179,7 +179,7 @@ extension AnalysisEngine {
             return number
         }
         let (pointer, number) = a.isNumber ? (b, a) : (a, b)
-        look(number.taint, at, "is part of an address")
+        if !AnalysisBug.has(.addresses) { look(number.taint, at, "is part of an address") }
         var result = pointer
         if pointer.kinds.contains(.number) { result.number = .unknown }
         if let constant = number.number.constant {
