@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/if_link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,6 +222,12 @@ int apus_test_repeat(int program_fd, const void *in, size_t in_size, uint32_t re
     int error = bpf_prog_test_run_opts(program_fd, &options);
     *duration = options.duration;
     return error;
+}
+
+int apus_attach(int program_fd, unsigned int device)
+{
+    LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
+    return bpf_link_create(program_fd, (int)device, BPF_XDP, &options);
 }
 
 int apus_program_load(const void *instructions, size_t count, char *log, uint32_t log_size)

@@ -55,28 +55,20 @@ import EBPF
     private func begin(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value) {
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
         func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
-        let data = unsafe of(Context.data, ir.i64), end = unsafe of(Context.end, ir.i64)
+        let data = unsafe of(Context.data, ir.i64)
         unsafe set(Run.data, data)
-        unsafe set(Run.end, end)
+        unsafe set(Run.end, of(Context.end, ir.i64))
         unsafe set(Run.meta, of(Context.meta, ir.i64))
-        unsafe set(Run.bufferStart, of(Context.bufferStart, ir.i64))
-        unsafe set(Run.bufferEnd, of(Context.bufferEnd, ir.i64))
         unsafe set(Run.arrivalData, data)
-        unsafe set(Run.arrivalEnd, end)
         unsafe set(Run.arrivalL3, ir.add(data, of(Context.l3Offset, ir.i64)))
-        unsafe set(Run.isMultiBuffer, of(Context.isMultiBuffer, ir.i8))
         for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
         for offset in [Outcome.lowestEnd, Outcome.redirectIndex] { unsafe set(Run.effect + offset, ir.int(0)) }
         for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
         for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
         unsafe set(Run.tailCalls, ir.int(0))
         unsafe set(Run.fault, ir.constant(ir.i8, 0))
-        if program.needsMachine {
-            unsafe ir.copy(ir.offset(run, Run.arrival), context, bytes: Context.size, align: 8)
-            for offset in [Run.depth, Run.heldLock] { unsafe set(offset, ir.word(0)) }
-            unsafe set(Run.image, ir.word(program.unit.image))
-            unsafe set(Run.budget, ir.word(Run.budgetMax))
-        }
+        unsafe set(Run.isPrepared, ir.constant(ir.i8, 0))
+        if program.unit.isSandboxed { unsafe RunEmitter(program).prepare(run, context) }
         if program.unit.isSandboxed {
             unsafe ir.zero(ir.place(ir.load(ir.i64, ir.offset(run, Run.frames), .run)), bytes: Run.frameBytes, align: 16)
         }
@@ -117,18 +109,23 @@ import EBPF
             let here = unsafe ir.load(ir.i8, ir.offset(tracks, own), .run)
             unsafe leave(offset, ir.or(here, of(Run.effect + offset, ir.i8)))
         }
-        guard program.needsMachine else { return }
-        let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
-        let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
-        unsafe leave(Outcome.headDelta, head)
-        unsafe leave(Outcome.tailDelta, ir.trunc(ir.sub(end, of(Run.arrivalEnd, ir.i64)), ir.i32))
         if program.mayAdjust {
+            let moved = unsafe ir.newBlock("adjusted"), go = unsafe ir.newBlock("whole")
+            unsafe ir.branch(ir.equal(of(Run.isPrepared, ir.i8), ir.constant(ir.i8, 0)), go, moved)
+            unsafe ir.position(at: moved)
+            let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
+            let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
+            unsafe leave(Outcome.headDelta, head)
+            unsafe leave(Outcome.tailDelta, ir.trunc(ir.sub(end, of(Run.arrivalEnd, ir.i64)), ir.i32))
             for unsafe (offset, value) in unsafe [(Context.data, data), (Context.end, end), (Context.meta, of(Run.meta, ir.i64))] {
                 unsafe ir.store(value, ir.offset(context, offset), .run)
             }
+            unsafe copy(Outcome.lowestEnd, ir.i32)
+            unsafe copy(Outcome.moved, ir.i8)
+            unsafe ir.jump(go)
+            unsafe ir.position(at: go)
         }
-        unsafe copy(Outcome.lowestEnd, ir.i32)
-        unsafe copy(Outcome.moved, ir.i8)
+        guard program.mayRedirect else { return }
         unsafe copy(Outcome.redirectMap, ir.i64)
         unsafe copy(Outcome.redirectIndex, ir.i32)
         unsafe copy(Outcome.redirectFlags, ir.i64)
@@ -187,5 +184,32 @@ import EBPF
 
     private func bounds(_ record: IR.Value, _ offset: Int) -> (IR.Value, IR.Value) {
         unsafe (ir.load(ir.i32, ir.offset(record, offset), .run), ir.load(ir.i32, ir.offset(record, offset + 4), .run))
+    }
+}
+
+/// What of the `Machine` helpers look at, filled in for the packet at hand. Nothing was moved yet.
+@safe struct RunEmitter {
+    private let ir: IR
+    private let image: UInt64
+    private typealias Run = RunLayout.Run
+    private typealias Context = RunLayout.Context
+
+    init(_ program: ProgramEmitter) {
+        ir = program.ir
+        image = program.unit.image
+    }
+
+    func prepare(_ run: IR.Value, _ context: IR.Value) {
+        func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
+        func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
+        for (place, source) in [(Run.bufferStart, Context.bufferStart), (Run.bufferEnd, Context.bufferEnd), (Run.arrivalEnd, Context.end)] {
+            unsafe set(place, of(source, ir.i64))
+        }
+        unsafe set(Run.isMultiBuffer, of(Context.isMultiBuffer, ir.i8))
+        unsafe ir.copy(ir.offset(run, Run.arrival), context, bytes: Context.size, align: 8)
+        for offset in [Run.depth, Run.heldLock] { unsafe set(offset, ir.word(0)) }
+        unsafe set(Run.image, ir.word(image))
+        unsafe set(Run.budget, ir.word(Run.budgetMax))
+        unsafe set(Run.isPrepared, ir.constant(ir.i8, 1))
     }
 }

@@ -18,7 +18,7 @@ extension FunctionEmitter {
         case .adjustHead: adjust("apus_adjust_head")
         case .adjustTail: adjust("apus_adjust_tail")
         case .adjustMeta: adjust("apus_adjust_meta")
-        case .helper: helper(UInt64(UInt16(truncatingIfNeeded: i.immediate)))
+        case .helper: helper(UInt64(UInt16(truncatingIfNeeded: i.immediate)), at)
         case .tailCall: tailCall(at)
         case .loop: loop()
         case .forEach: forEach(at)
@@ -34,12 +34,39 @@ extension FunctionEmitter {
         return unsafe ir.zext(ir.load(ir.i32, ir.offset(thread, offset), align: 4, nil), ir.i64)
     }
 
+    /// Fills in what helpers look at in the `Machine`, once a packet: most runs of most programs get by without.
+    private func prepare() {
+        program.needsMachine = true
+        // The sandbox looks there at any access.
+        guard !unit.isSandboxed else { return }
+        let fill = unsafe ir.newBlock("prepare"), go = unsafe ir.newBlock("prepared")
+        unsafe ir.branch(ir.equal(runField(ir.i8, RunLayout.Run.isPrepared), ir.constant(ir.i8, 0)), fill, go)
+        unsafe ir.position(at: fill)
+        unsafe RunEmitter(program).prepare(program.run, track(ir.pointer, Tracks.context))
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
+    }
+
     private func adjust(_ name: String) {
+        prepare()
         unsafe set(0, ir.external(name, ir.i64, [(program.run, ir.pointer), (register(2), ir.i64)]))
     }
 
+    private func helper(_ number: UInt64, _ at: Int) {
+        guard !unit.isSandboxed else { return helper(number) }
+        switch number {
+        case 23: redirect()
+        case 25: eventOutput(at)
+        case 51 where redirect(throughMapAt: at): break
+        case 69: unsafe set(0, ir.external("apus_fib_lookup", ir.i64, (2...4).map { unsafe (register($0), ir.i64) }))
+        default: helper(number)
+        }
+    }
+
     /// Any helper: arguments and answer by the engine's registers.
-    private func helper(_ number: UInt64) {
+    func helper(_ number: UInt64) {
+        prepare()
+        if number == 51 || number == 23 { program.mayRedirect = true }
         let arguments = unsafe [(program.run, ir.pointer), (ir.word(number), ir.i64)] + (1...5).map { unsafe (register($0), ir.i64) }
         unsafe set(0, ir.external(unit.isSandboxed ? "apus_helper_checked" : "apus_helper", ir.i64, arguments))
         checkStopped()
@@ -126,6 +153,7 @@ extension FunctionEmitter {
         unsafe ir.ret(call)
 
         unsafe ir.position(at: interpret)
+        prepare()
         unsafe setRunField(run.watched, track(ir.i8, Tracks.watched))
         unsafe ir.ret(ir.external("apus_tail", ir.i64, [(program.run, ir.pointer), (image, ir.i64)]))
 

@@ -4,10 +4,17 @@ import EBPF
 /// `bpf_map_lookup_elem`, inline where the map is known while compiling.
 extension FunctionEmitter {
     func lookup(_ at: Int) {
-        guard let shape = map(1, at: at), [.array, .hash, .lruHash].contains(shape.kind) else { return lookupElsewhere(at) }
+        let kinds: [MapKind] = [.array, .hash, .lruHash, .mapArray, .mapHash]
+        guard let shape = map(1, at: at), kinds.contains(shape.kind) || shape.isOfTargets else { return lookupElsewhere(at) }
         check(argument: 2, bytes: shape.keySize, at: at)
         let key = unsafe place(2, bytes: shape.keySize, at: at)
-        unsafe set(0, shape.kind == .array ? arrayValue(shape, key) : hashValue(shape, key))
+        switch shape.kind {
+        case .array: unsafe set(0, arrayValue(shape, key))
+        case .mapArray: unsafe set(0, inner(arrayValue(shape, key)))
+        case .mapHash: unsafe set(0, inner(hashValue(shape, key)))
+        case .deviceArray, .processors, .sockets: unsafe set(0, target(shape, ir.load(ir.i32, key, .program)))
+        default: unsafe set(0, hashValue(shape, key))
+        }
     }
 
     private func lookupElsewhere(_ at: Int) {
@@ -29,8 +36,33 @@ extension FunctionEmitter {
         return unsafe ir.mul(ir.select(ir.below(cpu, last), cpu, last), ir.word(shape.cpuStride))
     }
 
-    private func arrayValue(_ shape: MapShape, _ key: IR.Value) -> IR.Value {
-        let index = unsafe ir.load(ir.i32, key, .program)
+    /// The map that stands at `value`, if one does.
+    private func inner(_ value: IR.Value) -> IR.Value {
+        let there = unsafe ir.newBlock("there"), go = unsafe ir.newBlock("inner"), before = unsafe ir.currentBlock
+        unsafe ir.branch(ir.notEqual(value, ir.word(0)), there, go)
+        unsafe ir.position(at: there)
+        let map = unsafe ir.loadAtomic(ir.i64, ir.place(value), bytes: 8, LLVMAtomicOrderingAcquire)
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
+        return unsafe ir.phi(ir.i64, [(ir.word(0), before), (map, there)])
+    }
+
+    /// The entry of a container of targets, if it is filled.
+    func target(_ shape: MapShape, _ index: IR.Value) -> IR.Value {
+        let there = unsafe ir.newBlock("there"), go = unsafe ir.newBlock("target"), before = unsafe ir.currentBlock
+        let entry = unsafe arrayValue(shape, index: index)
+        unsafe ir.branch(ir.notEqual(entry, ir.word(0)), there, go)
+        unsafe ir.position(at: there)
+        let isFilled = unsafe ir.notEqual(ir.load(ir.i64, ir.place(ir.add(entry, ir.word(8))), .program), ir.word(0))
+        let found = unsafe ir.select(isFilled, entry, ir.word(0))
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
+        return unsafe ir.phi(ir.i64, [(ir.word(0), before), (found, there)])
+    }
+
+    private func arrayValue(_ shape: MapShape, _ key: IR.Value) -> IR.Value { unsafe arrayValue(shape, index: ir.load(ir.i32, key, .program)) }
+
+    private func arrayValue(_ shape: MapShape, index: IR.Value) -> IR.Value {
         let count = unsafe ir.constant(ir.i32, UInt64(shape.maxEntries))
         let isThere = unsafe program.planted == .arrayBound ? ir.compare(LLVMIntULE, index, count) : ir.below(index, count)
         var value = unsafe ir.add(ir.word(shape.table), ir.mul(ir.zext(index, ir.i64), ir.word(shape.stride)))
@@ -41,7 +73,7 @@ extension FunctionEmitter {
     // MARK: Hashes
 
     /// As `MapStorage.search`: one walk of the chain here; where a writer may have led it astray, the engine looks again.
-    private func hashValue(_ shape: MapShape, _ key: IR.Value) -> IR.Value {
+    func hashValue(_ shape: MapShape, _ key: IR.Value) -> IR.Value {
         let chain = unsafe ir.newBlock("chain"), compare = unsafe ir.newBlock("node"), bytes = unsafe ir.newBlock("key")
         let hit = unsafe ir.newBlock("hit"), further = unsafe ir.newBlock("next"), end = unsafe ir.newBlock("end")
         let again = unsafe ir.newBlock("again"), done = unsafe ir.newBlock("found")

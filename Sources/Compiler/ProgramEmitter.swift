@@ -21,9 +21,12 @@ struct NotCompilable: Error { let reason: String }
     let callbacks: [Int]
     /// Sandbox: instructions are counted.
     let isBudgeted: Bool
-    /// Helpers are called that work on the `Machine`.
-    let needsMachine: Bool
     let mayAdjust: Bool
+    // What the translation of the functions finds.
+    /// Helpers are called that work on the `Machine`.
+    var needsMachine: Bool
+    /// A target may be left in the effect.
+    var mayRedirect: Bool
     let hasTailCalls: Bool
 
     var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
@@ -42,7 +45,8 @@ struct NotCompilable: Error { let reason: String }
         }
         hasTailCalls = operations.contains(.tailCall)
         mayAdjust = hasTailCalls || !operations.isDisjoint(with: [.adjustHead, .adjustTail, .adjustMeta])
-        needsMachine = unit.isSandboxed || mayAdjust || operations.contains(.helper)
+        needsMachine = unit.isSandboxed || hasTailCalls
+        mayRedirect = hasTailCalls
         isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
     }
 

@@ -19,6 +19,17 @@ package final class KernelRun {
         _ = unsafe apus_map_update(fd, key, value, 0)
     }
 
+    /// Calls `body` with the program attached to a device that carries nothing, in a network namespace that the calling
+    /// thread is in meanwhile: ``nanoseconds(_:count:)`` is quick then, and no less right where that cannot be done.
+    package func whileAttached(_ body: () -> Void) {
+        var sandbox = apus_sandbox()
+        guard unsafe apus_sandbox_enter(&sandbox) == 0 else { return body() }
+        defer { unsafe apus_sandbox_leave(&sandbox) }
+        let link = apus_attach(unsafe apus_object_program_fd(verifier.handle), sandbox.device)
+        defer { if link >= 0 { apus_close(link) } }
+        body()
+    }
+
     /// Runs the program `count` times on a packet, each time on what the last run left.
     /// - Returns: nanoseconds a run, by the kernel's clock; nil where the kernel refuses.
     package func nanoseconds(_ packet: [UInt8], count: Int) -> Double? {
@@ -46,9 +57,4 @@ extension MapDefinition {
 extension BPFMap {
     /// By which programs know it.
     package var address: UInt64 { UInt64(UInt(bitPattern: unsafe storage)) }
-}
-
-extension LoadedProgram {
-    /// A run may leave the packet longer or shorter, and the next run on it finds it so.
-    package var resizes: Bool { analysis.limit != nil || !analysis.adjustments.isEmpty || analysis.writesElsewhere }
 }

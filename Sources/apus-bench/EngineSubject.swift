@@ -14,15 +14,13 @@ final class EngineSubject {
     let bytes: Int
     /// It can write to packets.
     let tracks: Bool
-    /// One run at a time: the kernel, too, goes on with a packet that the run before made longer or shorter.
-    let isCarried: Bool
     private let kernel: KernelRun
     private let compiled: LoadedProgram, untracked: LoadedProgram, interpreted: LoadedProgram
     private let codes: [CompiledCode]
     private let native: NativeProgram?
     private var times: [Way: [Double]] = [:]
 
-    init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler, _ traffic: EngineTraffic, isCarried: Bool = false) throws {
+    init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler, _ traffic: EngineTraffic) throws {
         name = program.name
         let object = program.object
         func load() throws -> LoadedProgram {
@@ -37,7 +35,6 @@ final class EngineSubject {
         bytes = code.bytes
         instructions = compiled.instructions
         tracks = compiled.canWrite
-        self.isCarried = isCarried || compiled.resizes
         let source = "\(bench.sources)/\(URL(filePath: object).deletingPathExtension().lastPathComponent).bpf.c"
         native = program.program == nil && FileManager.default.fileExists(atPath: source)
             ? try? NativeProgram(source: source, header: bench.header, function: compiled.name, maps: try load()) : nil
@@ -79,22 +76,25 @@ final class EngineSubject {
         return sorted[sorted.count / 2]
     }
 
-    /// One round: every packet, `runs` times each in a row. What comes first finds the packets cold, so the two that are
-    /// compared most closely take turns.
+    /// One round: of every packet a burst of copies, and on each copy `runs` runs, each on what the one before left. The two that are compared most closely
+    /// take turns.
     func measure(_ traffic: EngineTraffic, runs: Int) {
         var total = 0.0, count = 0
-        for packet in traffic.packets {
-            guard let time = kernel.nanoseconds(packet, count: runs) else { continue }
-            total += time
-            count += 1
+        kernel.whileAttached {
+            for packet in traffic.packets {
+                for _ in 0..<EngineTraffic.burst {
+                    guard let time = kernel.nanoseconds(packet, count: runs) else { continue }
+                    total += time
+                    count += 1
+                }
+            }
         }
         if count > 0 { times[.kernel, default: []].append(total / Double(count)) }
         let ways = [(Way.compiled, compiled), (Way.untracked, untracked)]
         let isOdd = times[.compiled, default: []].count % 2 == 1
-        for (way, program) in isOdd ? ways.reversed() : ways { times[way, default: []].append(traffic.time(program, runs: runs, isCarried: isCarried)) }
-        // The interpreter is slow enough to be measured with less.
-        times[.interpreted, default: []].append(traffic.time(interpreted, runs: max(1, runs / 16), isCarried: isCarried))
-        if let native { times[.native, default: []].append(traffic.time(native, runs: runs)) }
+        for (way, program) in isOdd ? ways.reversed() : ways { times[way, default: []].append(traffic.time(program, passes: runs)) }
+        times[.interpreted, default: []].append(traffic.time(interpreted, passes: runs))
+        if let native { times[.native, default: []].append(traffic.time(native, passes: runs)) }
     }
 }
 

@@ -3,16 +3,17 @@ import CDPDK
 import EBPF
 import Glibc
 
-/// Different packets, each in a buffer of its own below 4 GiB: TCP and UDP over IPv4, some with a VLAN tag, as many flows.
+/// Different packets, in buffers below 4 GiB: TCP and UDP over IPv4, some with a VLAN tag, as many flows.
 @safe final class EngineTraffic {
     let packets: [[UInt8]]
     private let memory: UnsafeMutableRawPointer
-    private static let room = 512, headroom = 256
+    private static let buffers = 256
+    private static let room = 2432, headroom = 256      // about what an mbuf takes
 
     /// Every third packet is UDP, the others are TCP.
     init(_ numbers: Range<Int>) {
         packets = numbers.map(EngineTraffic.packet)
-        guard let memory = unsafe apus_bench_low_memory(numbers.count * EngineTraffic.room) else { fatalError("no memory below 4 GiB") }
+        guard let memory = unsafe apus_bench_low_memory(EngineTraffic.buffers * EngineTraffic.room) else { fatalError("no memory below 4 GiB") }
         unsafe self.memory = unsafe memory
     }
 
@@ -25,11 +26,11 @@ import Glibc
         return bytes + [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: 100 - bytes.count)
     }
 
-    private func place() {
-        for (number, packet) in packets.enumerated() {
-            let start = unsafe memory + number * EngineTraffic.room + EngineTraffic.headroom
-            unsafe packet.withUnsafeBytes { unsafe start.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: $0.count) }
-        }
+    /// Puts a packet into a buffer.
+    private func place(_ number: Int, in buffer: Int) -> UnsafeMutableRawPointer {
+        let start = unsafe memory + buffer * EngineTraffic.room + EngineTraffic.headroom
+        unsafe packets[number].withUnsafeBytes { unsafe start.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: $0.count) }
+        return unsafe start
     }
 
     private static let nanosecondsPerCycle: Double = {
@@ -42,44 +43,62 @@ import Glibc
         return (Double(after.tv_sec - before.tv_sec) * 1e9 + Double(after.tv_nsec - before.tv_nsec)) / Double(cycles)
     }()
 
-    /// Nanoseconds a run, over all packets, `runs` each, each run on what the one before left of the bytes: in a burst, or
-    /// one at a time where a run may find the packet longer or shorter than the one before.
-    func time(_ program: LoadedProgram, runs: Int, isCarried: Bool) -> Double {
-        place()
+    /// Packets in a burst: as many as the forwarder runs a program over at once.
+    static let burst = 16
+
+    /// Nanoseconds a run. Each packet is a burst of its own, of copies in as many buffers, filled right before: so the branches
+    /// are as easy to predict as where the kernel runs a program on one packet again and again, and no run waits for what
+    /// the one before wrote. `passes` runs over each copy, each on what the one before left.
+    func time(_ program: LoadedProgram, passes: Int) -> Double {
         let runner = unsafe program.runner
-        let contexts = UnsafeMutablePointer<XDPContext>.allocate(capacity: runs), effects = UnsafeMutablePointer<Effect>.allocate(capacity: runs)
-        unsafe effects.initialize(repeating: Effect(), count: runs)
+        let contexts = UnsafeMutablePointer<XDPContext>.allocate(capacity: EngineTraffic.burst)
+        let effects = UnsafeMutablePointer<Effect>.allocate(capacity: EngineTraffic.burst)
+        unsafe effects.initialize(repeating: Effect(), count: EngineTraffic.burst)
         defer {
             unsafe contexts.deallocate()
             unsafe effects.deallocate()
         }
-        var spent: UInt64 = 0
-        for (number, packet) in packets.enumerated() {
-            let buffer = unsafe memory + number * EngineTraffic.room, start = unsafe buffer + EngineTraffic.headroom
-            let context = unsafe XDPContext(data: start, dataEnd: start + packet.count, dataMeta: start, bufferStart: buffer,
-                                            bufferEnd: buffer + EngineTraffic.room, l3Offset: packet[12] == 0x81 ? 18 : 14, ingressIndex: 1)
-            unsafe contexts.initialize(repeating: context, count: runs)
-            let begin = apus_cycles()
-            if isCarried {
-                for _ in 0..<runs { unsafe runner.run(contexts, effects, count: 1) }
-            } else {
-                unsafe runner.run(contexts, effects, count: runs)
-            }
-            spent &+= apus_cycles() &- begin
+        return time(passes: passes) { number in
+            for copy in 0..<EngineTraffic.burst { unsafe (contexts + copy).initialize(to: context(number, copy)) }
+        } run: {
+            unsafe runner.run(contexts, effects, count: EngineTraffic.burst)
         }
-        return Double(spent) * EngineTraffic.nanosecondsPerCycle / Double(packets.count * runs)
     }
 
-    func time(_ native: NativeProgram, runs: Int) -> Double {
-        place()
+    func time(_ native: NativeProgram, passes: Int) -> Double {
+        var places: [UInt32] = []
+        return time(passes: passes) { number in
+            places = (0..<EngineTraffic.burst).flatMap { copy in
+                let start = UInt32(UInt(bitPattern: unsafe place(number, in: buffer(number, copy))))
+                return [start, start + UInt32(packets[number].count)]
+            }
+        } run: {
+            _ = unsafe apus_bench_native(native.function, places, EngineTraffic.burst)
+        }
+    }
+
+    private func time(passes: Int, prepare: (Int) -> Void, run: () -> Void) -> Double {
         var spent: UInt64 = 0
-        for (number, packet) in packets.enumerated() {
-            let start = UInt32(UInt(bitPattern: unsafe memory) + UInt(number * EngineTraffic.room + EngineTraffic.headroom))
-            let places = (0..<runs).flatMap { _ in [start, start + UInt32(packet.count)] }
+        for number in packets.indices {
+            prepare(number)
             let begin = apus_cycles()
-            _ = unsafe apus_bench_native(native.function, places, runs)
+            for _ in 0..<passes { run() }
             spent &+= apus_cycles() &- begin
         }
-        return Double(spent) * EngineTraffic.nanosecondsPerCycle / Double(packets.count * runs)
+        return Double(spent) * EngineTraffic.nanosecondsPerCycle / Double(packets.count * passes * EngineTraffic.burst)
+    }
+
+    /// The first run of a program on a packet.
+    func first(_ program: LoadedProgram) {
+        var context = context(0, 0)
+        _ = unsafe program.runner.run(&context)
+    }
+
+    private func buffer(_ number: Int, _ copy: Int) -> Int { (number * EngineTraffic.burst + copy) % EngineTraffic.buffers }
+
+    private func context(_ number: Int, _ copy: Int) -> XDPContext {
+        let start = unsafe place(number, in: buffer(number, copy)), packet = packets[number]
+        return unsafe XDPContext(data: start, dataEnd: start + packet.count, dataMeta: start, bufferStart: start - EngineTraffic.headroom,
+                                 bufferEnd: start - EngineTraffic.headroom + EngineTraffic.room, l3Offset: packet[12] == 0x81 ? 18 : 14, ingressIndex: 1)
     }
 }

@@ -30,11 +30,11 @@ struct Start: ParsableCommand {
             kernel.append(try milliseconds { _ = try KernelRun(object: object) }.time)
             let (program, load) = try milliseconds { try ProgramLoader.load(object: object, program: nil, verify: .kernel) }
             whole.append(load)
-            first.append(milliseconds { _ = frames.time(program, runs: 1, isCarried: false) }.time)
+            first.append(milliseconds { frames.first(program) }.time)
             for effort in Effort.allCases {
                 let (compiled, time) = try milliseconds { try compiler.compile(program, effort: effort) }
                 codes[effort, default: []].append(time)
-                runs[effort, default: []].append(frames.time(program, runs: 1000, isCarried: false))
+                runs[effort, default: []].append(frames.time(program, passes: 100))
                 bytes[effort] = compiled.bytes
                 compiled.retire()
             }

@@ -78,6 +78,10 @@ int apus_test_run(int program_fd, const void *_Nonnull in, size_t in_size, void 
                   uint32_t *_Nonnull out_size, uint32_t *_Nonnull verdict);
 // The same `repeat` times on one packet, each time on what the last run left; nanoseconds a run, rounded down.
 int apus_test_repeat(int program_fd, const void *_Nonnull in, size_t in_size, uint32_t repeat, uint32_t *_Nonnull duration);
+// Attaches the program to a device, in its driver, until the descriptor that is returned is closed; -errno. A program that is
+// attached somewhere stays in the kernel's dispatcher: a measurement of one that is not begins and ends with waiting for
+// every CPU (bpf_dispatcher_change_prog), which takes a hundred times as long as what it measures.
+int apus_attach(int program_fd, unsigned int device);
 // Loads bare instructions as an XDP program without an object, for the tests. fd or -errno.
 int apus_program_load(const void *_Nonnull instructions, size_t count, char *_Nonnull log, uint32_t log_size);
 int apus_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags);

@@ -20,6 +20,7 @@ package enum RunEntries {
             ("apus_delete", address(apusRunDelete as @convention(c) (UInt64, UInt64) -> UInt64)),
             ("apus_key_size", address(apusRunKeySize as @convention(c) (UInt64) -> UInt64)),
             ("apus_csum_diff", address(apusRunChecksumDifference as @convention(c) (UInt64, UInt64, UInt64, UInt64, UInt64) -> UInt64)),
+            ("apus_fib_lookup", address(apusRunFibLookup as @convention(c) (UInt64, UInt64, UInt64) -> UInt64)),
             ("apus_ktime", address(apusRunTime as @convention(c) () -> UInt64)),
             ("apus_random", address(apusRunRandom as @convention(c) () -> UInt64)),
             ("apus_processor", address(apusRunProcessor as @convention(c) () -> UInt64)),
@@ -94,6 +95,9 @@ private func apusRunKeySize(_ map: UInt64) -> UInt64 { UInt64(unsafe Helpers.map
 private func apusRunChecksumDifference(_ from: UInt64, _ fromSize: UInt64, _ to: UInt64, _ toSize: UInt64, _ seed: UInt64) -> UInt64 {
     UInt64(bitPattern: Helpers.csumDiff(from, fromSize, to, toSize, seed))
 }
+
+@_noLocks
+private func apusRunFibLookup(_ params: UInt64, _ size: UInt64, _ flags: UInt64) -> UInt64 { Machine.word(Helpers.fibLookup(params, size, flags)) }
 
 @_noLocks
 private func apusRunTime() -> UInt64 { apus_ktime_ns(APUS_CLOCK_MONOTONIC) }

@@ -24,6 +24,7 @@ package enum RunLayout {
         package static var budget: Int { offset(\Machine.budget) }
         package static var heldLock: Int { offset(\Machine.heldLock) }
         package static var fault: Int { offset(\Machine.fault) }
+        package static var isPrepared: Int { offset(\Machine.isPrepared) }
         package static var frames: Int { offset(\Machine.frames) }
         package static var saved: Int { unsafe offset(\Machine.saved) }
         /// What is still watched behind a tail call.

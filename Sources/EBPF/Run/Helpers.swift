@@ -1,3 +1,5 @@
+internal import CBPF
+
 /// Helpers that belong to no other type.
 enum Helpers {
     @_noLocks @inline(__always)
@@ -49,5 +51,16 @@ enum Helpers {
     private static func add(_ a: UInt32, _ b: UInt32) -> UInt32 {
         let (sum, carry) = a.addingReportingOverflow(b)
         return sum &+ (carry && !EngineBug.has(.sumCarry) ? 1 : 0)
+    }
+
+    /// `bpf_fib_lookup`: what the kernel refuses is refused in its order, the rest is the host's to answer.
+    @_noLocks
+    static func fibLookup(_ params: UInt64, _ size: UInt64, _ flags: UInt64) -> Int64 {
+        let structure: UInt64 = 64, known: UInt32 = 0x3f        // sizeof(struct bpf_fib_lookup); flags of Linux 6.10
+        let flags = UInt32(truncatingIfNeeded: flags)
+        if size < structure || flags & ~known != 0 { return -ErrorNumber.invalid }
+        let family = Memory.load8(params)
+        guard family == 2 || family == 10 else { return -ErrorNumber.addressFamily }     // AF_INET, AF_INET6
+        return Int64(apus_route(params, UInt32(size), flags))
     }
 }

@@ -49,6 +49,8 @@ enum Checked: Trust { static var isChecked: Bool { @_noLocks @inline(__always) g
     var budget = Machine.budgetMax
     var heldLock: UInt64 = 0
     var fault = Fault.none
+    /// Compiled code: what only helpers look at is filled in for this packet.
+    var isPrepared = false
 
     /// The kernel's verifier follows a million instructions; a loop helper may run eight million times.
     static var budgetMax: Int { @_noLocks @inline(__always) get { 1 << 22 } }

@@ -18,7 +18,7 @@ extension Machine {
             return Machine.word(checkMTU(UInt32(truncatingIfNeeded: r2), r3, Int32(truncatingIfNeeded: r4), r5))
         case .fibLookup:
             guard r3 <= UInt64(UInt32.max), !T.isChecked || r1 == md && (r3 == 0 || mayTouch(r2, Int(r3), writes: true)) else { return nil }
-            return Machine.word(fibLookup(r2, r3, r4))
+            return Machine.word(Helpers.fibLookup(r2, r3, r4))
         case .redirect:
             if r2 != 0 { return UInt64(XDPVerdict.aborted.rawValue) }
             packet.effect.redirect = RedirectTarget(map: 0, index: UInt32(truncatingIfNeeded: r1), flags: 0)
@@ -27,17 +27,6 @@ extension Machine {
             guard let map = unsafe map(T.self, r1) else { return nil }
             return unsafe redirect(map, UInt32(truncatingIfNeeded: r2), r3)
         }
-    }
-
-    /// `bpf_fib_lookup`: what the kernel refuses is refused in its order, the rest is the host's to answer.
-    @_noLocks
-    private func fibLookup(_ params: UInt64, _ size: UInt64, _ flags: UInt64) -> Int64 {
-        let structure: UInt64 = 64, known: UInt32 = 0x3f        // sizeof(struct bpf_fib_lookup); flags of Linux 6.10
-        let flags = UInt32(truncatingIfNeeded: flags)
-        if size < structure || flags & ~known != 0 { return -ErrorNumber.invalid }
-        let family = Memory.load8(params)
-        guard family == 2 || family == 10 else { return -ErrorNumber.addressFamily }     // AF_INET, AF_INET6
-        return Int64(apus_route(params, UInt32(size), flags))
     }
 
     /// `bpf_redirect_map`: the lowest two flag bits are the answer where there is no target.
