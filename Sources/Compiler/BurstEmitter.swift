@@ -55,17 +55,17 @@ import EBPF
     private func begin(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value) {
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
         func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
-        let data = unsafe of(Context.data, ir.i64)
-        unsafe set(Run.data, data)
-        unsafe set(Run.end, of(Context.end, ir.i64))
-        unsafe set(Run.meta, of(Context.meta, ir.i64))
-        unsafe set(Run.arrivalData, data)
-        unsafe set(Run.arrivalL3, ir.add(data, of(Context.l3Offset, ir.i64)))
-        for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
-        for offset in [Outcome.lowestEnd, Outcome.redirectIndex] { unsafe set(Run.effect + offset, ir.int(0)) }
-        for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
-        for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
-        unsafe set(Run.tailCalls, ir.int(0))
+        if program.keepsPlace { unsafe RunEmitter(program).place(run, context) }
+        if program.recordsInMachine {
+            for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
+            unsafe set(Run.effect + Outcome.lowestEnd, ir.int(0))
+            for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
+        }
+        if program.mayRedirect {
+            unsafe set(Run.effect + Outcome.redirectIndex, ir.int(0))
+            for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
+        }
+        if program.hasTailCalls { unsafe set(Run.tailCalls, ir.int(0)) }
         unsafe set(Run.fault, ir.constant(ir.i8, 0))
         unsafe set(Run.isPrepared, ir.constant(ir.i8, 0))
         if program.unit.isSandboxed { unsafe RunEmitter(program).prepare(run, context) }
@@ -75,8 +75,8 @@ import EBPF
         unsafe ir.store(context, ir.offset(tracks, Tracks.context), .run)
         unsafe ir.store(of(Context.watched, ir.i8), ir.offset(tracks, Tracks.watched), .run)
         for offset in [Tracks.looked, Tracks.cleared] { unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, offset), .run) }
-        for number in 0..<4 { unsafe empty(tracks, Tracks.fixed + 8 * number) }
-        for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) }
+        for number in program.hulls { unsafe empty(tracks, Tracks.fixed + 8 * number) }
+        if program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
     }
 
     private func empty(_ record: IR.Value, _ offset: Int) {
@@ -107,7 +107,7 @@ import EBPF
         unsafe ranges(run, tracks, context, effect)
         for (offset, own) in [(Outcome.looked, Tracks.looked), (Outcome.cleared, Tracks.cleared)] {
             let here = unsafe ir.load(ir.i8, ir.offset(tracks, own), .run)
-            unsafe leave(offset, ir.or(here, of(Run.effect + offset, ir.i8)))
+            unsafe leave(offset, program.recordsInMachine ? ir.or(here, of(Run.effect + offset, ir.i8)) : here)
         }
         if program.mayAdjust {
             let moved = unsafe ir.newBlock("adjusted"), go = unsafe ir.newBlock("whole")
@@ -141,41 +141,54 @@ import EBPF
 
     /// Joins what was tracked here with what helpers recorded.
     private func ranges(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value) {
-        guard !program.unit.isReadOnly else { return unsafe join(run, tracks, effect, below: [], from: [], distance: 0) }
+        guard !program.unit.isReadOnly else { return unsafe join(run, tracks, effect, below: [], from: [], distance: nil) }
+        guard !program.hulls.isEmpty else { return unsafe join(run, tracks, effect, below: [], from: [], distance: nil, hasOwn: true) }
         let l3 = unsafe ir.trunc(ir.load(ir.i64, ir.offset(context, Context.l3Offset), .run), ir.i32)
+        let distance = unsafe ir.sub(l3, ir.int(Tracks.plainL3))
         let go = unsafe ir.newBlock("tracked")
-        // Each hull lies on one side of an L3 header behind no tag, one, or two.
-        for (number, place) in Tracks.bounds.enumerated().dropFirst().dropLast() {
-            let here = unsafe ir.newBlock("l3at\(place)"), elsewhere = unsafe ir.newBlock("l3elsewhere")
-            unsafe ir.branch(ir.equal(l3, ir.int(place)), here, elsewhere)
+        if program.hulls.isDisjoint(with: [1, 2]) {
+            // In front of any L3 header that at most two tags precede, or behind it.
+            let here = unsafe ir.newBlock("l3near"), elsewhere = unsafe ir.newBlock("l3far")
+            unsafe ir.branchRarely(ir.compare(LLVMIntUGT, distance, ir.int(Tracks.bounds[3] - Tracks.plainL3)), elsewhere, here)
             unsafe ir.position(at: here)
-            unsafe join(run, tracks, effect, below: Array(0..<number), from: Array(number..<4), distance: place - Tracks.plainL3)
+            unsafe join(run, tracks, effect, below: [0], from: [3], distance: distance, hasOwn: true)
             unsafe ir.jump(go)
             unsafe ir.position(at: elsewhere)
+        } else {
+            // Each hull lies on one side of an L3 header behind no tag, one, or two.
+            for (number, place) in Tracks.bounds.enumerated().dropFirst().dropLast() {
+                let here = unsafe ir.newBlock("l3at\(place)"), elsewhere = unsafe ir.newBlock("l3elsewhere")
+                unsafe ir.branch(ir.equal(l3, ir.int(place)), here, elsewhere)
+                unsafe ir.position(at: here)
+                unsafe join(run, tracks, effect, below: Array(0..<number), from: Array(number..<4), distance: place == Tracks.plainL3 ? nil : distance, hasOwn: true)
+                unsafe ir.jump(go)
+                unsafe ir.position(at: elsewhere)
+            }
         }
-        let distance = unsafe ir.sub(l3, ir.int(Tracks.plainL3))
-        for number in 0..<4 {
+        if !program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
+        for number in program.hulls {
             let (lower, upper) = unsafe bounds(tracks, Tracks.fixed + 8 * number)
             let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
             unsafe TrackEmitter(ir).record(tracks, ir.sub(lower, distance), ir.sub(upper, distance), if: isSome)
         }
-        unsafe join(run, tracks, effect, below: [], from: [], distance: 0)
+        unsafe join(run, tracks, effect, below: [], from: [], distance: nil, hasOwn: true, isAnywhere: true)
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
     }
 
     /// Leaves both ranges, with these hulls of `Tracks.fixed` in them, moved by where the L3 header is.
-    private func join(_ run: IR.Value, _ tracks: IR.Value, _ effect: IR.Value, below: [Int], from: [Int], distance: Int32) {
+    private func join(_ run: IR.Value, _ tracks: IR.Value, _ effect: IR.Value, below: [Int], from: [Int], distance: IR.Value?, hasOwn: Bool = false, isAnywhere: Bool = false) {
         for (offset, own, hulls) in [(Outcome.below, Tracks.below, below), (Outcome.from, Tracks.from, from)] {
             var (lower, upper) = unsafe (ir.int(.max), ir.int(.min))
             func include(_ other: (IR.Value, IR.Value)) { unsafe (lower, upper) = unsafe (ir.signedMin(lower, other.0), ir.signedMax(upper, other.1)) }
+            let hulls = hulls.filter(program.hulls.contains)
             for number in hulls { unsafe include(bounds(tracks, Tracks.fixed + 8 * number)) }
-            if distance != 0, !hulls.isEmpty {
-                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper), distance = unsafe ir.int(distance)
+            if let distance = unsafe distance, !hulls.isEmpty {
+                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
                 unsafe (lower, upper) = unsafe (ir.select(isSome, ir.sub(lower, distance), lower), ir.select(isSome, ir.sub(upper, distance), upper))
             }
-            unsafe include(bounds(tracks, own))
-            unsafe include(bounds(run, Run.effect + offset))
+            if hasOwn, program.recordsAnywhere || isAnywhere { unsafe include(bounds(tracks, own)) }
+            if program.recordsInMachine { unsafe include(bounds(run, Run.effect + offset)) }
             // As one: a locked counter waits for every store before it.
             let both = unsafe ir.or(ir.zext(lower, ir.i64), ir.shl(ir.zext(upper, ir.i64), ir.word(32)))
             unsafe ir.store(both, ir.offset(effect, offset), align: 4, .run)
@@ -187,21 +200,37 @@ import EBPF
     }
 }
 
-/// What of the `Machine` helpers look at, filled in for the packet at hand. Nothing was moved yet.
+/// What of the `Machine` is filled in for the packet at hand. Nothing was moved yet.
 @safe struct RunEmitter {
     private let ir: IR
     private let image: UInt64
+    private let isPlaced: Bool
     private typealias Run = RunLayout.Run
     private typealias Context = RunLayout.Context
 
     init(_ program: ProgramEmitter) {
         ir = program.ir
         image = program.unit.image
+        isPlaced = program.keepsPlace
     }
 
+    /// Where the packet lies.
+    func place(_ run: IR.Value, _ context: IR.Value) {
+        func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
+        func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
+        let data = unsafe of(Context.data, ir.i64)
+        unsafe set(Run.data, data)
+        unsafe set(Run.end, of(Context.end, ir.i64))
+        unsafe set(Run.meta, of(Context.meta, ir.i64))
+        unsafe set(Run.arrivalData, data)
+        unsafe set(Run.arrivalL3, ir.add(data, of(Context.l3Offset, ir.i64)))
+    }
+
+    /// What only helpers look at.
     func prepare(_ run: IR.Value, _ context: IR.Value) {
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
         func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
+        if !isPlaced { unsafe self.place(run, context) }
         for (place, source) in [(Run.bufferStart, Context.bufferStart), (Run.bufferEnd, Context.bufferEnd), (Run.arrivalEnd, Context.end)] {
             unsafe set(place, of(source, ir.i64))
         }

@@ -13,7 +13,7 @@ extension FunctionEmitter {
         case .processor: unsafe set(0, processor())
         case .bufferLength:
             let behind = unsafe ir.load(ir.i64, ir.offset(track(ir.pointer, Tracks.context), RunLayout.Context.bytesBehind), .run)
-            unsafe set(0, ir.add(ir.sub(runField(ir.i64, RunLayout.Run.end), runField(ir.i64, RunLayout.Run.data)), behind))
+            unsafe set(0, ir.add(ir.sub(packetPlace(.end), packetPlace(.data)), behind))
         case .csumDiff: checksumDifference(at)
         case .adjustHead: adjust("apus_adjust_head")
         case .adjustTail: adjust("apus_adjust_tail")
@@ -67,6 +67,8 @@ extension FunctionEmitter {
     func helper(_ number: UInt64) {
         prepare()
         if number == 51 || number == 23 { program.mayRedirect = true }
+        // bpf_xdp_store_bytes
+        if number == 190 { program.recordsInMachine = true }
         let arguments = unsafe [(program.run, ir.pointer), (ir.word(number), ir.i64)] + (1...5).map { unsafe (register($0), ir.i64) }
         unsafe set(0, ir.external(unit.isSandboxed ? "apus_helper_checked" : "apus_helper", ir.i64, arguments))
         checkStopped()

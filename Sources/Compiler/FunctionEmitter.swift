@@ -116,6 +116,22 @@ import EBPF
 
     func runField(_ kind: IR.Kind, _ offset: Int) -> IR.Value { unsafe ir.load(kind, ir.offset(program.run, offset), .run) }
     func setRunField(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(program.run, offset), .run) }
+    enum Place { case data, end, meta, arrival, l3 }
+
+    /// An address in the packet at hand, or its arrival's first byte or L3 header.
+    func packetPlace(_ place: Place) -> IR.Value {
+        let run = RunLayout.Run.self, context = RunLayout.Context.self
+        switch place {
+        case .data: return unsafe program.keepsPlace ? runField(ir.i64, run.data) : ofContext(context.data)
+        case .end: return unsafe program.keepsPlace ? runField(ir.i64, run.end) : ofContext(context.end)
+        case .meta: return unsafe program.keepsPlace ? runField(ir.i64, run.meta) : ofContext(context.meta)
+        case .arrival: return unsafe program.keepsPlace ? runField(ir.i64, run.arrivalData) : ofContext(context.data)
+        case .l3: return unsafe program.keepsPlace ? runField(ir.i64, run.arrivalL3) : ir.add(ofContext(context.data), ofContext(context.l3Offset))
+        }
+    }
+
+    func ofContext(_ offset: Int) -> IR.Value { unsafe ir.load(ir.i64, ir.offset(track(ir.pointer, Tracks.context), offset), .run) }
+
     func track(_ kind: IR.Kind, _ offset: Int) -> IR.Value { unsafe ir.load(kind, ir.offset(program.tracks, offset), align: 1, .run) }
     func setTrack(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(program.tracks, offset), .run) }
 

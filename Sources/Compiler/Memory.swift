@@ -51,7 +51,7 @@ extension FunctionEmitter {
     private func contextField(_ distance: IR.Value) -> IR.Value {
         let run = RunLayout.Run.self, context = RunLayout.Context.self
         let fields: [(Int, IR.Value)] = unsafe [
-            (0, runField(ir.i64, run.data)), (4, runField(ir.i64, program.planted == .contextEnd ? run.arrivalEnd : run.end)), (8, runField(ir.i64, run.meta)),
+            (0, packetPlace(.data)), (4, program.planted == .contextEnd ? ofContext(RunLayout.Context.end) : packetPlace(.end)), (8, packetPlace(.meta)),
             (12, arrival32(context.ingressIndex)), (16, arrival32(context.rxQueue)),
         ]
         return unsafe fields.reduce(ir.word(0)) { rest, field in unsafe ir.select(ir.equal(distance, ir.word(field.0)), field.1, rest) }
@@ -131,7 +131,7 @@ extension FunctionEmitter {
 
     /// The packet is asked first, here; the rest in the engine.
     func check(_ address: IR.Value, _ bytes: IR.Value, writes: Bool) {
-        let meta = unsafe runField(ir.i64, RunLayout.Run.meta), end = unsafe runField(ir.i64, RunLayout.Run.end)
+        let meta = unsafe packetPlace(.meta), end = unsafe packetPlace(.end)
         // Sizes have 32 bits: what wraps around is below meta.
         let last = unsafe ir.add(address, bytes)
         let isPacket = unsafe ir.and(ir.compare(LLVMIntUGE, address, meta), ir.and(ir.compare(LLVMIntULE, last, end), ir.compare(LLVMIntUGE, last, address)))

@@ -22,11 +22,18 @@ struct NotCompilable: Error { let reason: String }
     /// Sandbox: instructions are counted.
     let isBudgeted: Bool
     let mayAdjust: Bool
+    /// Where the packet lies may differ from where its context says: it stands in the `Machine`.
+    private(set) var keepsPlace: Bool
     // What the translation of the functions finds.
     /// Helpers are called that work on the `Machine`.
     var needsMachine: Bool
-    /// A target may be left in the effect.
+    /// What was written may stand in the `Machine`'s effect, where the engine recorded it.
+    var recordsInMachine: Bool
+    /// A target may stand there.
     var mayRedirect: Bool
+    /// Hulls of `Tracks.fixed` that stores widen, and whether any store is recorded relative to the L3 header.
+    var hulls: Set<Int>
+    var recordsAnywhere: Bool
     let hasTailCalls: Bool
 
     var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
@@ -46,7 +53,10 @@ struct NotCompilable: Error { let reason: String }
         hasTailCalls = operations.contains(.tailCall)
         mayAdjust = hasTailCalls || !operations.isDisjoint(with: [.adjustHead, .adjustTail, .adjustMeta])
         needsMachine = unit.isSandboxed || hasTailCalls
-        mayRedirect = hasTailCalls
+        keepsPlace = unit.isSandboxed || mayAdjust
+        (mayRedirect, recordsAnywhere, recordsInMachine) = (hasTailCalls, hasTailCalls, unit.isSandboxed || mayAdjust)
+        // Where a tail call leads, stores go anywhere.
+        hulls = hasTailCalls ? Set(0..<4) : []
         isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
     }
 
@@ -97,6 +107,8 @@ struct NotCompilable: Error { let reason: String }
 
     /// - Parameter isTailTarget: other programs may jump here.
     func emit(name: String, isTailTarget: Bool) throws(NotCompilable) {
+        // Whoever jumps here may have moved it.
+        if isTailTarget { keepsPlace = true }
         for entry in flows.keys.sorted() {
             let isBody = entry == 0
             let function = unsafe ir.function(isBody ? "\(name).body" : "\(name).\(entry)", signature, isInternal: !isBody || !isTailTarget)

@@ -61,7 +61,7 @@ extension FunctionEmitter {
         guard let shape = map(2, at: at), shape.kind == .events else { return helper(25) }
         let slot = unsafe ir.newBlock("events"), silent = unsafe ir.newBlock("silent"), output = unsafe ir.newBlock("output"), go = unsafe ir.newBlock("go")
         let flags = unsafe register(3), packetBytes = unsafe ir.lshr(flags, ir.word(32))
-        let linear = unsafe ir.sub(runField(ir.i64, RunLayout.Run.end), runField(ir.i64, RunLayout.Run.data))
+        let linear = unsafe ir.sub(packetPlace(.end), packetPlace(.data))
         let isOrderly = unsafe ir.and(ir.compare(LLVMIntULE, packetBytes, ir.word(0xfffff)), ir.compare(LLVMIntULE, packetBytes, linear))
         let low = unsafe ir.and(flags, ir.word(0xffff_ffff))
         let index = unsafe ir.select(ir.equal(low, ir.word(0xffff_ffff)), processor(), low)

@@ -15,7 +15,8 @@ extension FunctionEmitter {
     }
 
     private func recordGroup(_ group: TrackPlan.Group, _ register: Int) {
-        let first = unsafe ir.add(runField(ir.i64, RunLayout.Run.arrivalData), ir.word(Int(Tracks.plainL3)))
+        let first = unsafe ir.add(packetPlace(.arrival), ir.word(Int(Tracks.plainL3)))
+        program.hulls.insert(group.number)
         // Packets are shorter than 2 GiB.
         let place = unsafe ir.trunc(ir.sub(self.register(register), first), ir.i32)
         unsafe widen(Tracks.fixed + 8 * group.number, ir.add(place, ir.int(Int32(group.lower))), ir.add(place, ir.int(Int32(group.upper))), if: nil)
@@ -25,16 +26,18 @@ extension FunctionEmitter {
         for number in 0..<4 {
             let from = max(lower, Tracks.bounds[number]), to = min(upper, Tracks.bounds[number + 1])
             guard from < to else { continue }
+            program.hulls.insert(number)
             unsafe widen(Tracks.fixed + 8 * number, ir.int(from - Tracks.plainL3), ir.int(to - Tracks.plainL3), if: nil)
         }
     }
 
     /// What lies outside of the packet is none of it: stack, maps, metadata.
     private func recordAddress(_ address: IR.Value, _ bytes: Int) {
-        let data = unsafe runField(ir.i64, RunLayout.Run.data), end = unsafe runField(ir.i64, RunLayout.Run.end)
+        program.recordsAnywhere = true
+        let data = unsafe packetPlace(.data), end = unsafe packetPlace(.end)
         let isPacket = unsafe ir.below(ir.sub(address, data), ir.sub(end, data))
         // Packets are shorter than 2 GiB.
-        let lower = unsafe ir.trunc(ir.sub(address, runField(ir.i64, RunLayout.Run.arrivalL3)), ir.i32)
+        let lower = unsafe ir.trunc(ir.sub(address, packetPlace(.l3)), ir.i32)
         let upper = unsafe ir.add(lower, ir.int(Int32(bytes)))
         unsafe TrackEmitter(ir).record(program.tracks, lower, upper, if: isPacket)
     }
