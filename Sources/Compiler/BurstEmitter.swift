@@ -67,7 +67,7 @@ import EBPF
         }
         if program.hasTailCalls { unsafe set(Run.tailCalls, ir.int(0)) }
         unsafe set(Run.fault, ir.constant(ir.i8, 0))
-        unsafe set(Run.isPrepared, ir.constant(ir.i8, 0))
+        if program.planted != .staleMachine { unsafe set(Run.isPrepared, ir.constant(ir.i8, 0)) }
         if program.unit.isSandboxed { unsafe RunEmitter(program).prepare(run, context) }
         if program.unit.isSandboxed {
             unsafe ir.zero(ir.place(ir.load(ir.i64, ir.offset(run, Run.frames), .run)), bytes: Run.frameBytes, align: 16)

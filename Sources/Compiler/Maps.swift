@@ -54,7 +54,7 @@ extension FunctionEmitter {
         unsafe ir.branch(ir.notEqual(entry, ir.word(0)), there, go)
         unsafe ir.position(at: there)
         let isFilled = unsafe ir.notEqual(ir.load(ir.i64, ir.place(ir.add(entry, ir.word(8))), .program), ir.word(0))
-        let found = unsafe ir.select(isFilled, entry, ir.word(0))
+        let found = unsafe program.planted == .emptyTarget ? entry : ir.select(isFilled, entry, ir.word(0))
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
         return unsafe ir.phi(ir.i64, [(ir.word(0), before), (found, there)])

@@ -26,7 +26,7 @@ extension FunctionEmitter {
         let broadcast: UInt64 = 1 << 3, excludeIngress: UInt64 = 1 << 4
         let map = unsafe register(1), index = unsafe register32(2), flags = unsafe register(3)
         let good = unsafe ir.newBlock("redirect"), go = unsafe ir.newBlock("redirected")
-        let strange = unsafe ir.and(flags, ir.word(~(3 | (isDevices ? broadcast | excludeIngress : 0))))
+        let strange = unsafe program.planted == .redirectFlags ? ir.word(0) : ir.and(flags, ir.word(~(3 | (isDevices ? broadcast | excludeIngress : 0))))
         unsafe set(0, ir.word(0))
         unsafe ir.branchRarely(ir.notEqual(strange, ir.word(0)), go, good)
 
@@ -62,7 +62,7 @@ extension FunctionEmitter {
         let slot = unsafe ir.newBlock("events"), silent = unsafe ir.newBlock("silent"), output = unsafe ir.newBlock("output"), go = unsafe ir.newBlock("go")
         let flags = unsafe register(3), packetBytes = unsafe ir.lshr(flags, ir.word(32))
         let linear = unsafe ir.sub(packetPlace(.end), packetPlace(.data))
-        let isOrderly = unsafe ir.and(ir.compare(LLVMIntULE, packetBytes, ir.word(0xfffff)), ir.compare(LLVMIntULE, packetBytes, linear))
+        let isOrderly = unsafe program.planted == .eventSilence ? ir.flag(true) : ir.and(ir.compare(LLVMIntULE, packetBytes, ir.word(0xfffff)), ir.compare(LLVMIntULE, packetBytes, linear))
         let low = unsafe ir.and(flags, ir.word(0xffff_ffff))
         let index = unsafe ir.select(ir.equal(low, ir.word(0xffff_ffff)), processor(), low)
         unsafe ir.branch(ir.and(isOrderly, ir.below(index, ir.word(UInt64(shape.maxEntries)))), slot, output)

@@ -76,26 +76,7 @@ import Testing
         let path = try Objects.program("nat")
         let twins = try Twins { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }
         var traffic = Traffic(seed: 77)
-        let packets = (0..<64).map { _ in traffic.next() }
-        let buffers = packets.map { packet in
-            let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 2048, alignment: 64)
-            unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[256...]).copyBytes(from: packet.packet)
-            return unsafe buffer
-        }
-        defer { for buffer in unsafe buffers { unsafe buffer.deallocate() } }
-        var contexts = unsafe zip(buffers, packets).map { buffer, packet in
-            let start = buffer.baseAddress!
-            return unsafe XDPContext(data: start + 256, dataEnd: start + 256 + packet.packet.count, dataMeta: start + 256, bufferStart: start,
-                                     bufferEnd: start + 2048, l3Offset: packet.l3Offset, ingressIndex: 7, rxQueue: 3)
-        }
-        var effects = [Effect](repeating: Effect(), count: 64)
-        withExtendedLifetime(twins) { unsafe twins.compiled.runner.run(&contexts, &effects, count: 64) }
-        for (index, packet) in packets.enumerated() {
-            let expected = unsafe Bench(bufferSize: 2048, l3Offset: packet.l3Offset).run(twins.interpreted, packet.packet)
-            let start = unsafe contexts[index].data, end = unsafe contexts[index].dataEnd
-            #expect(unsafe Array(UnsafeRawBufferPointer(start: start, count: end - start)) == expected.bytes)
-            #expect(effects[index].verdict == expected.effect.verdict && effects[index].wrote == expected.effect.wrote)
-        }
+        for _ in 0..<4 { try twins.compareBurst((0..<64).map { _ in traffic.next() }.map { ($0.packet, $0.l3Offset) }) }
         try twins.compareMaps()
     }
 

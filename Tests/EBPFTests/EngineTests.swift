@@ -43,6 +43,32 @@ struct Twins {
         if "\(a)" != "\(b)" { throw differ("effect", a, b) }
     }
 
+    /// A burst of compiled runs against as many interpreted ones.
+    func compareBurst(_ packets: [(bytes: [UInt8], l3Offset: Int)]) throws(Difference) {
+        let size = 2048
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: size * packets.count, alignment: 64)
+        defer { unsafe memory.deallocate() }
+        unsafe memory.initializeMemory(as: UInt8.self, repeating: Bench().filler, count: size * packets.count)
+        var contexts = packets.enumerated().map { number, packet in
+            let buffer = unsafe memory + size * number, start = unsafe buffer + 256
+            for (at, byte) in packet.bytes.enumerated() { unsafe start.storeBytes(of: byte, toByteOffset: at, as: UInt8.self) }
+            return unsafe XDPContext(data: start, dataEnd: start + packet.bytes.count, dataMeta: start, bufferStart: buffer, bufferEnd: buffer + size,
+                                     l3Offset: packet.l3Offset, ingressIndex: 7, rxQueue: 3)
+        }
+        var effects = [Effect](repeating: Effect(), count: packets.count)
+        unsafe compiled.runner.run(&contexts, &effects, count: packets.count)
+        for (number, packet) in packets.enumerated() {
+            let expected = unsafe Bench(bufferSize: size, l3Offset: packet.l3Offset).run(interpreted, packet.bytes)
+            let start = unsafe contexts[number].data, end = unsafe contexts[number].dataEnd
+            let bytes = unsafe Array(UnsafeRawBufferPointer(start: start, count: end - start))
+            var a = expected.effect, b = effects[number]
+            if a.redirect.map != 0 && b.redirect.map != 0 { (a.redirect.map, b.redirect.map) = (1, 1) }
+            guard bytes == expected.bytes, "\(a)" == "\(b)" else {
+                throw Difference(description: "packet \(number) of a burst: interpreter \(a) \(expected.bytes), compiled \(b) \(bytes)")
+            }
+        }
+    }
+
     /// Contents of all maps that hold bytes.
     func compareMaps() throws(Difference) {
         for (a, b) in zip(interpreted.maps, compiled.maps) where ![3, 4, 12, 13].contains(a.definition.type) && a.contents != b.contents {

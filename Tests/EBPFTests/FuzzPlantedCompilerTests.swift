@@ -15,6 +15,10 @@ import Testing
         .lruUse: "whom an LRU map evicts is the kernel's own affair, so the fuzzer's has room for all",
         .hashRest: "the fuzzer's keys are whole words; the rest of one is of keys that are not",
         .headDelta: "the effect alone says how far the head moved; the packet begins where it should",
+        .redirectFlags: "translated so in trusted code alone, and this search runs sandboxed",
+        .eventSilence: "translated so in trusted code alone, and this search runs sandboxed",
+        .staleMachine: "the sandbox fills the machine for every packet",
+        .emptyTarget: "the fuzzer's containers of targets are looked up by bpf_redirect_map alone",
     ]
 
     /// As many are compiled for one bug at most.
@@ -75,6 +79,7 @@ import Testing
         case .loopCount: return calls(181)
         case .verdict: return i.opcode == 0x95
         case .noTracking, .noLook, .noBoundsCheck, .lruUse, .hashRest, .headDelta: return false
+        case .redirectFlags, .eventSilence, .staleMachine, .emptyTarget: return false
         }
     }
 }

@@ -38,6 +38,9 @@ import Testing
         case .checksumSeed: try source(seeds, planted)
         case .tailCallLimit, .tailCallIndex: try helper("tail calls by index", planted)
         case .loopCount: try helper("bpf_loop and its limits", planted)
+        case .eventSilence: try helper("perf events nobody reads", planted)
+        case .redirectFlags: try helper("redirects without a target", planted)
+        case .emptyTarget, .staleMachine: try redirecting(planted)
         }
     }
 
@@ -77,6 +80,48 @@ import Testing
         for _ in 0..<500 {
             let (commands, size) = AdjustTests.random(&random)
             try twins.compare(Bench(), AdjustTests.packet(commands, size: size, &random))
+        }
+    }
+
+    /// In bursts, through maps with and without targets; some packets are moved, most are not.
+    private static func redirecting(_ planted: TranslationBug?) throws {
+        let path = try Objects.source("""
+            struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __type(key, __u32); __type(value, __u32); __uint(max_entries, 4); } devices SEC(".maps");
+            struct { __uint(type, BPF_MAP_TYPE_DEVMAP_HASH); __type(key, __u32); __type(value, __u32); __uint(max_entries, 4); } some SEC(".maps");
+            SEC("xdp") int redirects(struct xdp_md *ctx)
+            {
+                __u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+                if (data + 20 > end) return XDP_DROP;
+                __u32 key = data[16];
+                __u64 flags = data[15];
+                long answer;
+                switch (data[14]) {
+                // Nothing adds to nothing, each in its own way, so that the calls stay three.
+                case 0: answer = bpf_redirect_map(&devices, key, flags); asm volatile("%0 += 0" : "+r"(answer)); return answer;
+                case 1: answer = bpf_redirect_map(&some, key, flags); asm volatile("%0 -= 0" : "+r"(answer)); return answer;
+                case 2: return bpf_map_lookup_elem(&devices, &key) ? XDP_TX : XDP_DROP;
+                case 3: return bpf_map_lookup_elem(&some, &key) ? XDP_TX : XDP_DROP;
+                case 4: return bpf_redirect(key, flags & 1);
+                case 5: bpf_xdp_adjust_head(ctx, -4); return XDP_PASS;
+                case 6: bpf_xdp_adjust_tail(ctx, -2); answer = bpf_redirect_map(&devices, key, flags & 3); asm volatile("%0 |= 0" : "+r"(answer)); return answer;
+                }
+                return XDP_PASS;
+            }
+            """)
+        let twins = try Twins(planted) { try ProgramLoader.load(object: path, program: nil, verify: .kernel) }
+        for program in [twins.interpreted, twins.compiled] {
+            for name in ["devices", "some"] { try program.map(named: name)?.update([1, 0, 0, 0], [2, 0, 0, 0]) }
+        }
+        var random = SplitMix(11)
+        for _ in 0..<100 {
+            let packets = (0..<32).map { _ in
+                var bytes = (0..<Int.random(in: 60...90, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+                bytes[14] = UInt8.random(in: 0...8, using: &random)
+                bytes[15] = UInt8.random(in: 0...3, using: &random) | (Bool.random(using: &random) ? 0 : 1 << UInt8.random(in: 2...5, using: &random))
+                bytes[16] = UInt8.random(in: 0...5, using: &random)
+                return (bytes, 14)
+            }
+            try twins.compareBurst(packets)
         }
     }
 
