@@ -68,14 +68,14 @@ import EBPF
         if program.hasTailCalls { unsafe set(Run.tailCalls, ir.int(0)) }
         unsafe set(Run.fault, ir.constant(ir.i8, 0))
         if program.planted != .staleMachine { unsafe set(Run.isPrepared, ir.constant(ir.i8, 0)) }
-        if program.unit.isSandboxed { unsafe RunEmitter(program).prepare(run, context) }
         if program.unit.isSandboxed {
+            unsafe RunEmitter(program).prepare(run, context)
             unsafe ir.zero(ir.place(ir.load(ir.i64, ir.offset(run, Run.frames), .run)), bytes: Run.frameBytes, align: 16)
         }
         unsafe ir.store(context, ir.offset(tracks, Tracks.context), .run)
         unsafe ir.store(of(Context.watched, ir.i8), ir.offset(tracks, Tracks.watched), .run)
         for offset in [Tracks.looked, Tracks.cleared] { unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, offset), .run) }
-        for number in program.hulls { unsafe empty(tracks, Tracks.fixed + 8 * number) }
+        for number in program.hulls.sorted() { unsafe empty(tracks, Tracks.fixed + 8 * number) }
         if program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
     }
 
@@ -166,7 +166,7 @@ import EBPF
             }
         }
         if !program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
-        for number in program.hulls {
+        for number in program.hulls.sorted() {
             let (lower, upper) = unsafe bounds(tracks, Tracks.fixed + 8 * number)
             let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
             unsafe TrackEmitter(ir).record(tracks, ir.sub(lower, distance), ir.sub(upper, distance), if: isSome)

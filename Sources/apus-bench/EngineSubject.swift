@@ -76,8 +76,8 @@ final class EngineSubject {
         return sorted[sorted.count / 2]
     }
 
-    /// One round: of every packet a burst of copies, and on each copy `runs` runs, each on what the one before left. The two that are compared most closely
-    /// take turns.
+    /// One round: of every packet a burst of copies, and on each copy `runs` runs, each on what the one before left. The two
+    /// that are compared most closely take turns.
     func measure(_ traffic: EngineTraffic, runs: Int) {
         var total = 0.0, count = 0
         kernel.whileAttached {

@@ -1,12 +1,5 @@
 // Remembers the last TCP checksum seen.
-#include "fixture.h"
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __type(key, __u32);
-    __type(value, __u32);
-    __uint(max_entries, 1);
-} last SEC(".maps");
+#include "last.h"
 
 SEC("xdp") int map_value(struct xdp_md *ctx)
 {

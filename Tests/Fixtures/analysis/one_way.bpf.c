@@ -1,12 +1,5 @@
 // One load reads TCP's field, or UDP's behind a store of the program's own: what completes for the one does for the other.
-#include "fixture.h"
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __type(key, __u32);
-    __type(value, __u32);
-    __uint(max_entries, 1);
-} last SEC(".maps");
+#include "last.h"
 
 SEC("xdp") int one_way(struct xdp_md *ctx)
 {

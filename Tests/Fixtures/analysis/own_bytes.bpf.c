@@ -1,12 +1,5 @@
 // Keeps the checksum by difference, reads it back and remembers it: what was stored derives from the arrival's.
-#include "fixture.h"
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __type(key, __u32);
-    __type(value, __u32);
-    __uint(max_entries, 1);
-} last SEC(".maps");
+#include "last.h"
 
 SEC("xdp") int own_bytes(struct xdp_md *ctx)
 {

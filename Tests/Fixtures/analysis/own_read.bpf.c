@@ -1,12 +1,5 @@
 // Stores a checksum of its own making, reads it back and remembers it: nothing of the arrival's is in it.
-#include "fixture.h"
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __type(key, __u32);
-    __type(value, __u32);
-    __uint(max_entries, 1);
-} last SEC(".maps");
+#include "last.h"
 
 SEC("xdp") int own_read(struct xdp_md *ctx)
 {
