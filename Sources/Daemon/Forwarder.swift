@@ -110,9 +110,10 @@ final class Forwarder {
             // Looking in vain is dear only beside something else that wants the core.
             let isMixed = taps.count < received.count
             let watch = isMixed && !taps.isEmpty ? try TapWatch(over: taps) : TapWatch()
-            let slots = unsafe slots(shares[number], areTapsWatched: isMixed, configuration, counters[number])
-            let lcore = unsafe Lcore(slots: slots, memory: memory, counters: counters[number].lcore,
-                                     checksums: counters[number].checksums, idle: Idle(configuration.daemon.idle), watch: watch)
+            let slots = unsafe slots(shares[number], areTapsWatched: isMixed, configuration, counters[number].own)
+            let lcore = unsafe Lcore(slots: slots, memory: memory, counters: counters[number].own.lcore,
+                                     checksums: counters[number].own.checksums, snapshot: counters[number].snapshot,
+                                     idle: Idle(configuration.daemon.idle), watch: watch)
             lcores.append(try PollingLcore(lcore, onCPU: cpu))
         }
         follower = PortFollower(ports, lcores: counters)
@@ -152,7 +153,7 @@ final class Forwarder {
     }
 
     private func slots(_ shares: [Share], areTapsWatched: Bool, _ configuration: Configuration,
-                       _ block: CounterBlock) -> UnsafeMutableBufferPointer<PortSlot> {
+                       _ block: CounterBlock.View) -> UnsafeMutableBufferPointer<PortSlot> {
         var tapCount = 0
         let slots = UnsafeMutableBufferPointer<PortSlot>.allocate(capacity: ports.count)
         for (port, section) in configuration.ports.enumerated() {
@@ -166,7 +167,7 @@ final class Forwarder {
         return unsafe slots
     }
 
-    private func slot(_ number: Int, _ section: PortConfiguration, _ configuration: Configuration, _ block: CounterBlock,
+    private func slot(_ number: Int, _ section: PortConfiguration, _ configuration: Configuration, _ block: CounterBlock.View,
                       _ queue: PortQueue, _ receivers: [Receiver]) -> PortSlot {
         let stages = configuration.programs.enumerated().filter { $0.element.ports.contains(section.name) }.map {
             ProgramStage(programs[$0.offset], mode: ChecksumMode($0.element.checksum), counters: block.program($0.offset))

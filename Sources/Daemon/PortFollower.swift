@@ -31,9 +31,9 @@ import Synchronization
 
     /// Every lcore is in a later round than now: what it looked up before it no longer uses.
     private func leave() {
-        let before = lcores.map { $0.lcore.value(.polls) }
+        let before = lcores.map { $0.own.lcore.value(.polls) }
         for (block, rounds) in zip(lcores, before) {
-            while block.lcore.value(.polls) < rounds + 2, !isStopped.withLock({ $0 }) { usleep(100) }
+            while block.own.lcore.value(.polls) < rounds + 2, !isStopped.withLock({ $0 }) { usleep(100) }
         }
     }
 

@@ -3,7 +3,8 @@ import Dataplane
 import DPDK
 import Foundation
 
-/// Reads the lcores' counters into the stats document. From any thread, at any time.
+/// Reads the lcores' counters into the stats document. From any thread, at any time: what an lcore received, sent and dropped
+/// is of one moment.
 struct StatsReporter: Sendable {
     struct Port: Sendable {
         let name: String
@@ -23,10 +24,12 @@ struct StatsReporter: Sendable {
             return (port.name, stats)
         }), xdp: Dictionary(uniqueKeysWithValues: programs.map { ($0, ProgramStats()) }))
         for (cpu, block) in lcores {
-            for (number, port) in ports.enumerated() { document.ports[port.name]!.add(block.port(number)) }
-            for (number, name) in programs.enumerated() { document.xdp[name]!.add(block.program(number)) }
-            document.checksum.add(block.checksums)
-            document.lcores[cpu] = LcoreStats(block.lcore)
+            block.read { counters in
+                for (number, port) in ports.enumerated() { document.ports[port.name]!.add(counters.port(number)) }
+                for (number, name) in programs.enumerated() { document.xdp[name]!.add(counters.program(number)) }
+                document.checksum.add(counters.checksums)
+                document.lcores[cpu] = LcoreStats(counters.lcore)
+            }
         }
         document.memory = Dictionary(uniqueKeysWithValues: pools.map { ($0.name, PoolStats(buffers: $0.capacity, used: $0.used)) })
         return document

@@ -16,6 +16,7 @@ import Wire
     private let runs = Runs()
     let egress: Egress
     private let counters: LcoreCounters
+    private let snapshot: CounterSnapshot?
     /// When the round before ended: what lies between two rounds is the loop itself.
     private(set) var lastCycles = apus_cycles()
     private var rest: Rest
@@ -30,11 +31,12 @@ import Wire
 
     /// Takes the slots over: `slots` is emptied. `watch` covers their receivers that have a bit.
     public init(slots: UnsafeMutableBufferPointer<PortSlot>, memory: PacketMemory, counters: LcoreCounters,
-                checksums: ChecksumCounters, idle: Idle = .spin, watch: consuming TapWatch = TapWatch()) {
+                checksums: ChecksumCounters, snapshot: CounterSnapshot? = nil, idle: Idle = .spin, watch: consuming TapWatch = TapWatch()) {
         self.watch = watch
         rest = Rest(idle)
         unsafe self.slots = slots
         self.counters = counters
+        self.snapshot = snapshot
         egress = Egress(memory: memory, checksums: checksums)
     }
 
@@ -80,6 +82,7 @@ import Wire
         let now = apus_cycles()
         counters.polled(packets: packets, cycles: now &- lastCycles)
         lastCycles = now
+        snapshot?.answer()
         rest.after(packets: packets, now: now)
     }
 
