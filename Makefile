@@ -15,7 +15,7 @@ DEPS_STAMP  := .build/deps.stamp
 PACKAGES := build-essential pkg-config ca-certificates \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev llvm-19-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
-	qemu-system-x86 busybox-static cpio libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
+	qemu-system-x86 busybox-static cpio e2fsprogs libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
 	libc6-dev-arm64-cross libgcc-12-dev-arm64-cross qemu-user \
 	libncurses6 libcurl4 libedit2 libsqlite3-0 libxml2 zlib1g-dev tzdata libstdc++-12-dev libgcc-12-dev
 

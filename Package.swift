@@ -79,7 +79,7 @@ let package = Package(
         .target(name: "CChecksum", path: "CShims/CChecksum", cSettings: optimised),
         // The compiler's own loop at -march=native, to measure against: in no other product.
         .target(name: "CBench", path: "CShims/CBench", cSettings: [.unsafeFlags(["-O3", "-march=native"])]),
-        .target(name: "CLinux", path: "CShims/CLinux", cSettings: optimised),
+        .target(name: "CLinux", path: "CShims/CLinux", cSettings: optimised, linkerSettings: [.linkedLibrary("numa")]),
         .target(name: "CBPF", path: "CShims/CBPF", cSettings: optimised,
                 linkerSettings: [.unsafeFlags(bpfLink)]),
         .target(name: "CLLVM", path: "CShims/CLLVM", cSettings: [.unsafeFlags(llvmCompile)] + optimised,

@@ -164,3 +164,8 @@ void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared) {
     rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_QUEUE_STATE, queue_state_changed, shared);
     rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_LSC, link_changed, shared);
 }
+
+int apus_vhost_node(uint16_t port) {
+    int vid = rte_eth_vhost_get_vid_from_port_id(port);
+    return vid < 0 ? -1 : rte_vhost_get_numa_node(vid);
+}

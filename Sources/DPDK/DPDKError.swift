@@ -18,8 +18,10 @@ extension DPDKError {
         DPDKError("[apus] memory asks for \(megabytes) MB and \(available) MB can be had; lower it, or end what uses the rest")
     }
 
-    public static func needsHugepages(megabytes: Int, free: Int) -> DPDKError {
-        DPDKError("[apus] hugepages = on needs \(megabytes) MB of free 2 MB hugepages and there are \(free) MB; reserve them with "
-            + "'echo \((megabytes + 1) / 2) > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages', or say hugepages = auto")
+    /// - Parameter node: where they are wanted; nil: anywhere.
+    public static func needsHugepages(megabytes: Int, free: Int, node: Int? = nil) -> DPDKError {
+        let place = node.map { " on NUMA node \($0)" } ?? ""
+        return DPDKError("[apus] hugepages = on needs \(megabytes) MB of free 2 MB hugepages\(place) and there are \(free) MB; reserve them with "
+            + "'\(EAL.reserving(megabytes: megabytes, node: node))', or say hugepages = auto")
     }
 }

@@ -1,19 +1,25 @@
 import CDPDK
 import Glibc
+import Synchronization
 
 /// DPDK's environment: one a process, from start to end.
 public enum EAL {
     public enum Memory: Equatable, Sendable, CustomStringConvertible {
-        case hugepages(megabytes: Int)
+        /// Of each of the NUMA nodes as much; no nodes: wherever there are some.
+        case hugepages(megabytes: Int, nodes: [Int] = [])
+        /// Wherever the kernel finds some.
         case normalPages(megabytes: Int)
 
         public var description: String {
             switch self {
-            case .hugepages(let megabytes): "\(megabytes) MB of hugepages"
+            case .hugepages(let megabytes, let nodes):
+                "\(megabytes) MB of hugepages" + (nodes.isEmpty ? "" : ", spread over NUMA node\(nodes.count == 1 ? "" : "s") \(nodes.map(String.init).joined(separator: ", "))")
             case .normalPages(let megabytes): "\(megabytes) MB of normal pages"
             }
         }
     }
+
+    private static let isStarted = Atomic(false)
 
     /// - Parameters:
     ///   - name: runtime files go under /run/dpdk/apus-NAME; on normal pages two processes of one name exclude each other.
@@ -33,9 +39,10 @@ public enum EAL {
                      "--log-level", "lib.*:warning", "--log-level", "pmd.*:warning"]
         words += pciAddresses.isEmpty ? ["--no-pci"] : pciAddresses.flatMap { ["--allow", $0] }
         switch memory {
-        case .hugepages(let megabytes):
+        case .hugepages(let megabytes, let nodes):
             // Without single-file segments a virtio-user peer sees more regions than it can map.
-            words += ["-m", "\(megabytes)", "--in-memory", "--single-file-segments"]
+            words += ["--in-memory", "--single-file-segments"]
+            words += nodes.isEmpty ? ["-m", "\(megabytes)"] : ["--socket-mem", Self.perNode(megabytes, nodes)]
         case .normalPages(let megabytes):
             words += ["-m", "\(megabytes)", "--no-huge"]
         }
@@ -46,6 +53,7 @@ public enum EAL {
             throw DPDKError("DPDK does not start with \(memory)", apus_errno(),
                             remedy: "lower [apus] memory, run as root, and no second daemon of the name '\(name)'; DPDK's own words are above")
         }
+        isStarted.store(true, ordering: .relaxed)
         #if APUS_PLANTED
         apus_planted_read()
         #endif
@@ -53,8 +61,14 @@ public enum EAL {
         guard registered == 0 else { throw DPDKError("DPDK has no room for the checksum state in its mbufs", registered) }
     }
 
+    /// What each node gives, for every node up to the last of them.
+    private static func perNode(_ megabytes: Int, _ nodes: [Int]) -> String {
+        (0...(nodes.max() ?? 0)).map { nodes.contains($0) ? "\(megabytes / nodes.count)" : "0" }.joined(separator: ",")
+    }
+
     /// Call after everything made with it is gone. Removes the runtime files too, which DPDK leaves behind.
     public static func stop() {
+        guard isStarted.exchange(false, ordering: .relaxed) else { return }
         let directory = unsafe rte_eal_get_runtime_dir().map { unsafe String(cString: $0) }
         rte_eal_cleanup()
         guard let directory, let entries = unsafe opendir(directory) else { return }
@@ -79,13 +93,19 @@ public enum EAL {
     /// Waits until the lcore's body has returned.
     public static func wait(forCPU cpu: Int) { rte_eal_wait_lcore(UInt32(cpu)) }
 
-    /// Megabytes of free 2 MB hugepages on this host.
-    public static func freeHugepageMegabytes() -> Int {
-        guard let file = unsafe fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "r") else { return 0 }
-        defer { unsafe _ = fclose(file) }
-        var line = [CChar](repeating: 0, count: 32)
-        guard unsafe fgets(&line, 32, file) != nil else { return 0 }
-        return unsafe atoi(line) < 0 ? 0 : Int(unsafe atoi(line)) * 2
+    /// Megabytes of free 2 MB hugepages on this host, or on one of its NUMA nodes.
+    public static func freeHugepageMegabytes(node: Int? = nil) -> Int {
+        max(SystemNumber.read("\(hugepages(node))/free_hugepages") ?? 0, 0) * 2
+    }
+
+    /// The command that reserves hugepages.
+    public static func reserving(megabytes: Int, node: Int? = nil) -> String {
+        "echo \((megabytes + 1) / 2) > \(hugepages(node))/nr_hugepages"
+    }
+
+    /// Where the kernel keeps its 2 MB hugepages' numbers.
+    static func hugepages(_ node: Int?) -> String {
+        (node.map { "/sys/devices/system/node/node\($0)" } ?? "/sys/kernel/mm") + "/hugepages/hugepages-2048kB"
     }
 
     /// Megabytes of normal pages that could be had now, swap included; nil where the kernel does not say.

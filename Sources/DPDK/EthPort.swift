@@ -40,6 +40,7 @@ import Glibc
 
     public let recipe: Recipe
     private var pool: OpaquePointer
+    private var node: Int?
     private let shared: UnsafeMutablePointer<apus_eth_port>
     private var port: UInt16?
     /// Known once it was attached for the first time.
@@ -55,6 +56,7 @@ import Glibc
         precondition(recipe.queueCount <= Int(APUS_ETH_QUEUES_MAX), "\(recipe.queueCount) queues")
         self.recipe = recipe
         unsafe self.pool = pool.mempool
+        node = pool.node
         // What it will be, should its peer have to come first.
         driver = recipe.device.hasPrefix("net_virtio_user") ? .virtio : .device
         queueCount = recipe.queueCount
@@ -72,6 +74,13 @@ import Glibc
 
     /// False while the device says that nobody is at its other end.
     public var hasPeer: Bool { port.map { apus_eth_link_is_up($0) } ?? false }
+
+    /// The NUMA node of a guest's memory, which packets are copied from and to; nil: there is no guest, or nobody tells.
+    public var guestNode: Int? {
+        guard driver == .vhost, let port else { return nil }
+        let node = apus_vhost_node(port)
+        return node < 0 ? nil : Int(node)
+    }
 
     // MARK: Coming and going
 
@@ -91,7 +100,7 @@ import Glibc
                 | apus_transmit_lock_free_offload,
             receive_queues: UInt16(recipe.queueCount), transmit_queues: UInt16(recipe.transmitQueueCount),
             ring_size: UInt16(recipe.ringSize), mtu: UInt16(recipe.mtuBytes),
-            hears_link: recipe.hearsLink, socket: apus_socket_any(), pool: pool,
+            hears_link: recipe.hearsLink, socket: socketNumber(node), pool: pool,
             interface_index: 0, driver: nil)
         // Before it starts: a guest that waits already is told of at once.
         let followed = unsafe apus_vhost_follow(port, shared)
@@ -111,7 +120,10 @@ import Glibc
     }
 
     /// Takes buffers from another pool from the next ``attach()`` on.
-    public mutating func use(_ pool: borrowing PacketPool) { unsafe self.pool = pool.mempool }
+    public mutating func use(_ pool: borrowing PacketPool) {
+        unsafe self.pool = pool.mempool
+        node = pool.node
+    }
 
     /// Keeps lcores out from now on. Each has left when it has begun another round.
     public func shut() { unsafe apus_eth_shut(shared) }

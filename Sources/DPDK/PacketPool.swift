@@ -9,6 +9,8 @@ import Wire
     public let name: String
     /// Buffers in the pool.
     public let capacity: Int
+    /// The NUMA node of its memory; nil: any.
+    public let node: Int?
 
     /// The largest buffer an mbuf can describe (buf_len has 16 bits).
     public static var largestRoom: Int { 65_535 }
@@ -16,16 +18,19 @@ import Wire
     /// - Parameters:
     ///   - room: bytes of one buffer, headroom included; at most ``largestRoom``.
     ///   - cache: buffers each lcore may keep for itself.
-    public init(name: String, capacity: Int, room: Int, cache: Int) throws(DPDKError) {
+    ///   - node: the NUMA node that gives the memory; nil: any.
+    public init(name: String, capacity: Int, room: Int, cache: Int, node: Int? = nil) throws(DPDKError) {
         precondition(room <= Self.largestRoom, "a buffer of \(room) bytes does not fit an mbuf")
         guard let pool = unsafe rte_pktmbuf_pool_create(name, UInt32(capacity), UInt32(cache), 0, UInt16(room),
-                                                        Int32(bitPattern: apus_socket_any())) else {
-            throw DPDKError("cannot create the packet pool '\(name)' of \(capacity) buffers of \(room) bytes", apus_errno(),
+                                                        Int32(bitPattern: socketNumber(node))) else {
+            let place = node.map { " on NUMA node \($0)" } ?? ""
+            throw DPDKError("cannot create the packet pool '\(name)' of \(capacity) buffers of \(room) bytes\(place)", apus_errno(),
                             remedy: "lower [apus] memory, or reserve more hugepages")
         }
         unsafe mempool = pool
         self.name = name
         self.capacity = capacity
+        self.node = node
     }
 
     deinit { unsafe rte_mempool_free(mempool) }
@@ -38,6 +43,9 @@ import Wire
     /// What lcores hold of it.
     public var allocator: PacketAllocator { unsafe PacketAllocator(mempool: mempool) }
 }
+
+/// DPDK's number of a NUMA node.
+func socketNumber(_ node: Int?) -> UInt32 { node.map { UInt32($0) } ?? apus_socket_any() }
 
 /// How full a ``PacketPool`` is, asked from any thread while lcores run.
 @safe public struct PoolUse: @unchecked Sendable {

@@ -10,6 +10,8 @@ import Logging
 /// The running forwarder: everything a configuration names, opened in order and closed in the opposite one.
 final class Forwarder {
     private let logger: Logger
+    /// Outlive everything that holds packets.
+    private let pools: [NodePools]
     private var opener: PortOpener
     /// Outlive the lcores.
     private let programs: [LoadedProgram]
@@ -40,25 +42,15 @@ final class Forwarder {
             for note in program.notes { logger.notice("xdp \(section.name): \(note)") }
             return program
         }
-        let plan = MemoryPlan(bytes: configuration.daemon.memoryBytes,
-                              ownPoolCount: configuration.ports.reduce(0) { $0 + $1.ownPoolCount },
-                              memory: try Self.memory(configuration.daemon, logger))
-        guard plan.isEnough else {
-            let least = (plan.ownBytes >> 20) + 16
-            throw DPDKError("memory = \(configuration.daemon.memoryBytes >> 20)M is too little: AF_XDP queues take \(plan.ownBytes >> 20) MB for themselves; say at least 'memory = \(least)M' in [apus]")
-        }
+        let plan = try MemoryPlan(configuration, logger)
         let polling = configuration.daemon.lcores
         let others = availableCPUs.subtracting(polling).sorted()
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
         try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling,
                       otherCPUs: others.isEmpty ? polling : others, pciAddresses: configuration.ports.compactMap(\.pciAddress), hasTelemetry: true)
-        let small = try PacketPool(name: "small", capacity: plan.smallCount, room: TapQueue.smallRoom, cache: 256)
-        // An lcore's cache holds what a few bursts take and give back: where it does not, each burst goes through the pool's
-        // ring, which hands out all buffers in turn, so that none is ever in the CPU's cache.
-        let large = try PacketPool(name: "large", capacity: plan.largeCount, room: PacketPool.largestRoom,
-                                   cache: min(256, plan.largeCount / (6 * polling.count)))
-        logger.info("packet memory: \(plan.smallCount) buffers of \(TapQueue.smallRoom) bytes, \(plan.largeCount) of \(PacketPool.largestRoom)")
-        opener = PortOpener(small: small, large: large, lcoreCount: polling.count, logger: logger)
+        pools = try plan.shares.map { try NodePools($0, isOnly: plan.shares.count == 1, lcoreCount: polling.count) }
+        for pools in pools { logger.info("packet memory: \(pools.summary)") }
+        opener = PortOpener(plan: plan, pools: pools, lcores: polling, logger: logger)
         controls = PortControls(configuration.ports.map { $0.deliver == .full })
         for section in configuration.ports { ports.append(try opener.open(section)) }
         // Ports have their numbers now, which maps may name.
@@ -70,36 +62,8 @@ final class Forwarder {
 
     // MARK: Opening
 
-    private static func memory(_ daemon: DaemonConfiguration, _ logger: Logger) throws(DPDKError) -> EAL.Memory {
-        let megabytes = daemon.memoryBytes >> 20
-        let free = EAL.freeHugepageMegabytes()
-        let isEnough = free >= megabytes
-        switch daemon.hugepages {
-        case .on where !isEnough:
-            throw DPDKError.needsHugepages(megabytes: megabytes, free: free)
-        case .off:
-            try checkNormalPages(megabytes)
-            logger.info("packet memory: \(megabytes) MB of normal pages, as configured")
-            return .normalPages(megabytes: megabytes)
-        case .auto where !isEnough:
-            try checkNormalPages(megabytes)
-            logger.warning("packet memory: \(free) MB of hugepages are free and \(megabytes) MB are needed: normal pages instead, at some cost in speed (reserve with 'echo \((megabytes + 1) / 2) > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')")
-            return .normalPages(megabytes: megabytes)
-        case .auto, .on:
-            logger.info("packet memory: \(megabytes) MB of hugepages")
-            return .hugepages(megabytes: megabytes)
-        }
-    }
-
-    /// DPDK takes all of it at once, and the kernel would end some process to give it.
-    private static func checkNormalPages(_ megabytes: Int) throws(DPDKError) {
-        guard let available = EAL.availableMegabytes(), megabytes > available else { return }
-        throw DPDKError.needsMemory(megabytes: megabytes, available: available)
-    }
-
     private func start(_ configuration: Configuration) throws {
         let cpus = configuration.daemon.lcores
-        let memory = PacketMemory(small: opener.small.allocator, large: opener.large.allocator, smallBytes: TapQueue.smallFrameMax)
         counters = cpus.map { _ in CounterBlock(portCount: ports.count, programCount: programs.count) }
         bridges = configuration.bridges.map { OpenBridge($0, ports: configuration.ports.map(\.name)) }
         // All queues before the first poll; then the slots are their lcore's.
@@ -111,16 +75,16 @@ final class Forwarder {
             let isMixed = taps.count < received.count
             let watch = isMixed && !taps.isEmpty ? try TapWatch(over: taps) : TapWatch()
             let slots = unsafe slots(shares[number], areTapsWatched: isMixed, configuration, counters[number].own)
-            let lcore = unsafe Lcore(slots: slots, memory: memory, counters: counters[number].own.lcore,
+            let lcore = unsafe Lcore(slots: slots, memory: opener.pools(ofCPU: cpu).memory, counters: counters[number].own.lcore,
                                      checksums: counters[number].own.checksums, snapshot: counters[number].snapshot,
                                      idle: Idle(configuration.daemon.idle), watch: watch)
             lcores.append(try PollingLcore(lcore, onCPU: cpu))
         }
-        follower = PortFollower(ports, lcores: counters)
+        follower = PortFollower(zip(configuration.ports, ports).map { ($1, RemotePolling($0, lcores: cpus)) }, lcores: counters, logger: logger)
         let reporter = StatsReporter(
             ports: zip(configuration.ports, ports).map { StatsReporter.Port(name: $0.name, index: $1.index) },
             programs: configuration.programs.map(\.name), lcores: Dictionary(uniqueKeysWithValues: zip(cpus, counters)),
-            pools: [opener.small.use, opener.large.use])
+            pools: pools.flatMap { [$0.small.use, $0.large.use] })
         Telemetry.start(reporter)
         let commands = Commands(configuration, ports: ports, controls: controls, bridges: bridges.map(\.view), reporter: reporter,
                                 rings: counters.map(\.capture), maps: maps)
@@ -204,9 +168,9 @@ final class Forwarder {
         for port in ports where !port.hasPeer { port.close() }
         for port in ports where port.hasPeer { port.close() }
         #if APUS_PLANTED
-        if apus_planted_lost_buffer() { unsafe _ = opener.small.allocator.allocate()?.release() }
+        if apus_planted_lost_buffer() { unsafe _ = pools[0].small.allocator.allocate()?.release() }
         #endif
-        let (small, large) = (opener.small.missing, opener.large.missing)
+        let (small, large) = pools.reduce((0, 0)) { ($0.0 + $1.small.missing, $0.1 + $1.large.missing) }
         ports.removeAll()
         bridges.removeAll()
         let missing = small + large
@@ -246,7 +210,5 @@ extension Idle {
 }
 
 extension PortConfiguration {
-    /// Pools that the port makes for itself, of ``MemoryPlan/ownPoolBuffers`` each.
-    fileprivate var ownPoolCount: Int { if case .afXDP = driver { queueCount } else { 0 } }
     fileprivate var pciAddress: String? { if case .pci(let address) = driver { address } else { nil } }
 }

@@ -30,6 +30,7 @@ final class OpenEth: OpenPort, @unchecked Sendable {
     private let condition: Condition
     private let logger: Logger
     private let name: String
+    private let deviceNode: Int?
     let index: UInt32
     let queueCount: Int
     let summary: String
@@ -38,14 +39,16 @@ final class OpenEth: OpenPort, @unchecked Sendable {
 
     /// - Parameters:
     ///   - index: what programs see where the kernel has no device of its own behind the port.
+    ///   - node: of the hardware, where there is some.
     ///   - shared: buffers for what arrives, unless the port has a pool of its own, which `makePool` makes.
-    init(name: String, _ recipe: EthPort.Recipe, summary: String, index: UInt32, shared: borrowing PacketPool,
+    init(name: String, _ recipe: EthPort.Recipe, summary: String, index: UInt32, node: Int? = nil, shared: borrowing PacketPool,
          pool makePool: (() throws(DPDKError) -> OwnPool)? = nil, condition: Condition = .none, logger: Logger) throws(DPDKError) {
         self.name = name
         self.summary = summary
         self.condition = condition
         self.logger = logger
         self.makePool = makePool
+        deviceNode = node
         pool = try makePool?()
         port = if let pool { EthPort(recipe, pool: pool.pool) } else { EthPort(recipe, pool: shared) }
         if case .listener(let path) = condition {
@@ -62,6 +65,8 @@ final class OpenEth: OpenPort, @unchecked Sendable {
 
     /// False also while the device is being made.
     var hasPeer: Bool { lock.withLockIfAvailable { _ in port.hasPeer } ?? false }
+
+    var node: Int? { deviceNode ?? lock.withLockIfAvailable { _ in port.guestNode } ?? nil }
 
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         PortQueue(port.queue(receive: number % max(port.queueCount, 1), lcore: lcore, of: lcoreCount))

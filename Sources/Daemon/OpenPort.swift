@@ -11,6 +11,8 @@ protocol OpenPort: AnyObject {
     var summary: String { get }
     /// Somebody is at the other end.
     var hasPeer: Bool { get }
+    /// The NUMA node of its device or its guest; nil: there is none, or nobody tells.
+    var node: Int? { get }
     /// What the lcore `lcore` of `lcoreCount` polls as receive queue `number`, and sends by. Before the lcores start.
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue
     /// Closes the device, so that every buffer is back.
@@ -22,25 +24,25 @@ protocol OpenPort: AnyObject {
 
 extension OpenPort {
     var hasPeer: Bool { true }
+    var node: Int? { nil }
     func follow(leave: () -> Void) {}
 }
 
 @safe final class OpenTap: OpenPort {
     private var port: TapPort?
-    private let small: PacketAllocator
-    private let large: PacketAllocator
+    /// By lcore.
+    private let pools: [NodePools]
     private var memory: [UnsafeMutablePointer<TapQueue>] = unsafe []
     let index: UInt32
     let queueCount: Int
     let summary: String
 
-    init(_ settings: TapPort.Settings, small: PacketAllocator, large: PacketAllocator) throws(DPDKError) {
+    init(_ settings: TapPort.Settings, pools: [NodePools]) throws(DPDKError) {
         let port = try TapPort(settings)
         index = port.index
         summary = "tap \(port.interface)"
         queueCount = settings.queueCount
-        self.small = small
-        self.large = large
+        self.pools = pools
         self.port = consume port
     }
 
@@ -49,7 +51,7 @@ extension OpenPort {
     /// A value of its own for each lcore: it has room for one frame on its way out, and one on its way in.
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         let queue = UnsafeMutablePointer<TapQueue>.allocate(capacity: 1)
-        unsafe queue.initialize(to: TapQueue(port!, number: number % queueCount, small: small, large: large))
+        unsafe queue.initialize(to: TapQueue(port!, number: number % queueCount, small: pools[lcore].small.allocator, large: pools[lcore].large.allocator))
         unsafe memory.append(queue)
         return unsafe PortQueue(queue)
     }

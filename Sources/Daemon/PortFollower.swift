@@ -1,18 +1,23 @@
 import Glibc
+import Logging
 import Synchronization
 
 /// A thread that lets ports follow what they depend on, five times a second.
 @safe final class PortFollower: @unchecked Sendable {
-    // @unchecked: `ports` belongs to the thread from start to `stop()`; the mutex guards the flag.
+    // @unchecked: `ports` and `remote` belong to the thread from start to `stop()`; the mutex guards the flag.
     private let ports: [any OpenPort]
+    private var remote: [RemotePolling]
+    private let logger: Logger
     private let lcores: [CounterBlock]
     private let isStopped = Mutex(false)
     private var thread = pthread_t()
 
     static var intervalMicroseconds: UInt32 { 200_000 }
 
-    init(_ ports: [any OpenPort], lcores: [CounterBlock]) {
-        self.ports = ports
+    init(_ ports: [(any OpenPort, RemotePolling)], lcores: [CounterBlock], logger: Logger) {
+        self.ports = ports.map(\.0)
+        remote = ports.map(\.1)
+        self.logger = logger
         self.lcores = lcores
         let box = unsafe Unmanaged.passRetained(self)
         let status = unsafe pthread_create(&thread, nil, { argument in
@@ -24,7 +29,10 @@ import Synchronization
 
     private func run() {
         while !isStopped.withLock({ $0 }) {
-            for port in ports { port.follow(leave: leave) }
+            for (number, port) in ports.enumerated() {
+                port.follow(leave: leave)
+                if let warning = remote[number].warning(port.node) { logger.warning("\(warning)") }
+            }
             usleep(Self.intervalMicroseconds)
         }
     }

@@ -4,21 +4,27 @@ import Glibc
 import Logging
 
 /// Makes the ports that a configuration names, each as its driver wants it.
-struct PortOpener: ~Copyable {
-    let small: PacketPool
-    let large: PacketPool
-    /// Lcores that may send.
-    let lcoreCount: Int
-    let logger: Logger
+struct PortOpener {
+    private let plan: MemoryPlan
+    /// One a share of the plan.
+    private let pools: [NodePools]
+    /// Those that may send.
+    private let lcores: [Int]
+    private let logger: Logger
     /// Next index of a port that is no device of the kernel.
     private var nextIndex: UInt32 = 65_536
 
-    init(small: consuming PacketPool, large: consuming PacketPool, lcoreCount: Int, logger: Logger) {
-        self.small = small
-        self.large = large
-        self.lcoreCount = lcoreCount
+    init(plan: MemoryPlan, pools: [NodePools], lcores: [Int], logger: Logger) {
+        self.plan = plan
+        self.pools = pools
+        self.lcores = lcores
         self.logger = logger
     }
+
+    /// What an lcore makes packets from.
+    func pools(ofCPU cpu: Int) -> NodePools { pools[plan.home(ofCPU: cpu)] }
+
+    private func pools(of section: PortConfiguration) -> NodePools { pools[plan.home(of: section)] }
 
     mutating func open(_ section: PortConfiguration) throws(DPDKError) -> any OpenPort {
         let port = try make(section)
@@ -32,7 +38,7 @@ struct PortOpener: ~Copyable {
         case .tap(let interface, let netns, let isPersistent, let offloads):
             let settings = TapPort.Settings(interface: interface, netns: netns, mtu: section.mtuBytes, queueCount: section.queueCount,
                                             isPersistent: isPersistent, offers: TapPort.Offers(offloads))
-            return try OpenTap(settings, small: small.allocator, large: large.allocator)
+            return try OpenTap(settings, pools: lcores.map(pools(ofCPU:)))
         case .vhostUser(let path, let role): return try vhostUser(section, path, role)
         case .virtioUser(let path, let role, let ring, let isMergeable):
             return try virtioUser(section, path, role, ring, isMergeable: isMergeable)
@@ -55,7 +61,7 @@ struct PortOpener: ~Copyable {
                                     arguments: "iface=\(path),queues=\(section.queueCount),client=\(role == .client ? 1 : 0),tso=1",
                                     queueCount: section.queueCount)
         do {
-            return try OpenEth(name: section.name, recipe, summary: "vhost-user \(path)", index: nextIndex, shared: large, logger: logger)
+            return try OpenEth(name: section.name, recipe, summary: "vhost-user \(path)", index: nextIndex, shared: pools(of: section).large, logger: logger)
         } catch {
             throw DPDKError("cannot open the vhost-user socket '\(path)'; check that its directory exists and is writable (\(error))")
         }
@@ -66,16 +72,17 @@ struct PortOpener: ~Copyable {
         try EAL.checkSharedMemory()
         if role == .server { try StaleSocket.remove(path) }
         // Its receive ring is always full of buffers that hold a superframe each: at most a quarter of them all.
-        let share = large.capacity / 4 / section.queueCount
+        let large = pools(of: section).large.capacity
+        let share = large / 4 / section.queueCount
         guard share >= 32 else {
-            throw DPDKError("port \(section.name): \(section.queueCount) queues of a virtio-user port need \(section.queueCount * 128) large buffers and there are \(large.capacity); raise [apus] memory")
+            throw DPDKError("port \(section.name): \(section.queueCount) queues of a virtio-user port need \(section.queueCount * 128) large buffers and there are \(large); raise [apus] memory")
         }
         let ringSize = share >= 256 ? 256 : share >= 128 ? 128 : share >= 64 ? 64 : 32
         let arguments = "path=\(path),queues=\(section.queueCount),queue_size=\(ringSize),server=\(role == .server ? 1 : 0),"
             + "packed_vq=\(ring == .packed ? 1 : 0),mrg_rxbuf=\(isMergeable ? 1 : 0)"
         let recipe = EthPort.Recipe(device: "net_virtio_user_\(section.name)", arguments: arguments, queueCount: section.queueCount,
                                     ringSize: ringSize, receivesSuperframes: true, hearsLink: role == .server)
-        return try OpenEth(name: section.name, recipe, summary: "virtio-user \(path)", index: nextIndex, shared: large,
+        return try OpenEth(name: section.name, recipe, summary: "virtio-user \(path)", index: nextIndex, shared: pools(of: section).large,
                            condition: role == .client ? .listener(path) : .caller(path), logger: logger)
     }
 
@@ -89,10 +96,11 @@ struct PortOpener: ~Copyable {
         let recipe = EthPort.Recipe(device: "net_af_xdp_\(section.name)",
                                     arguments: "iface=\(interface),start_queue=0,queue_count=\(section.queueCount)",
                                     queueCount: section.queueCount, transmitQueueCount: section.queueCount, mtuBytes: section.mtuBytes)
-        return try OpenEth(name: section.name, recipe, summary: "af-xdp \(interface)", index: nextIndex, shared: small,
+        let node = pools(of: section).small.node
+        return try OpenEth(name: section.name, recipe, summary: "af-xdp \(interface)", index: nextIndex, node: section.deviceNode, shared: pools(of: section).small,
                            pool: { () throws(DPDKError) -> OwnPool in
                                OwnPool(try PacketPool(name: "xsk_\(section.name)".prefixed(25), capacity: MemoryPlan.ownPoolBuffers * section.queueCount,
-                                                      room: TapQueue.smallRoom, cache: 256))
+                                                      room: TapQueue.smallRoom, cache: 256, node: node))
                            }, condition: .interface(interface), logger: logger)
     }
 
@@ -119,8 +127,8 @@ struct PortOpener: ~Copyable {
 
     private func device(_ section: PortConfiguration, _ name: String, _ arguments: String, summary: String) throws(DPDKError) -> OpenEth {
         let recipe = EthPort.Recipe(device: name, arguments: arguments, queueCount: section.queueCount,
-                                    transmitQueueCount: max(lcoreCount, section.queueCount), mtuBytes: section.mtuBytes)
-        return try OpenEth(name: section.name, recipe, summary: summary, index: nextIndex, shared: small, logger: logger)
+                                    transmitQueueCount: max(lcores.count, section.queueCount), mtuBytes: section.mtuBytes)
+        return try OpenEth(name: section.name, recipe, summary: summary, index: nextIndex, node: section.deviceNode, shared: pools(of: section).small, logger: logger)
     }
 }
 

@@ -160,6 +160,8 @@ int apus_eth_start(uint16_t port, struct apus_eth_setup *setup);
 int apus_eth_stop_and_close(uint16_t port);
 // False where the device says so; a device that cannot tell is up.
 bool apus_eth_link_is_up(uint16_t port);
+// The NUMA node of a vhost port's guest, or -1.
+int apus_vhost_node(uint16_t port);
 // Regions of packet memory as a vhost-user peer would have to map them, or -1 where it cannot be shared.
 int apus_memory_regions(void);
 

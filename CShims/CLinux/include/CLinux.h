@@ -42,6 +42,11 @@ int apus_tap_persist(int fd, bool persistent);
 APUS_NOLOCKS ssize_t apus_readv(int fd, const struct iovec *iov, int count);
 APUS_NOLOCKS ssize_t apus_writev(int fd, const struct iovec *iov, int count);
 
+// MARK: NUMA
+
+// The node whose memory a CPU reaches soonest: its own, where that has memory. -1 where the host has one node or tells of none.
+int apus_numa_node_of_cpu(int cpu);
+
 // MARK: readiness
 
 // An epoll instance, or a negative errno.

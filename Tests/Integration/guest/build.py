@@ -21,9 +21,10 @@ DEFAULT = HERE.parents[2] / ".build" / "guest"
 AGENT = ["agent.c", "jobs.c", "jobs.h"]
 META_PACKAGE = "linux-image-cloud-amd64"
 
-# What a guest needs, and what later tests load by hand (`run insmod`): a bridge, and VLANs on it.
+# What a guest needs, and what tests load by hand (`run insmod`): a bridge, and VLANs on it; a disk, and drivers of devices
+# that a process drives itself.
 MODULES_LOADED = ["virtio_pci", "virtio_net", "virtio_console"]
-MODULES_CARRIED = ["bridge", "8021q"]
+MODULES_CARRIED = ["bridge", "8021q", "virtio_blk", "vfio_iommu_type1", "vfio_pci"]
 
 
 def kernel(directory):

@@ -44,11 +44,12 @@ class JobUnfinished(GuestError):
 
 @dataclasses.dataclass(frozen=True)
 class Nic:
-    """A virtio-net device: what QEMU puts behind it, its MAC address, and device properties (csum="off", ...)."""
+    """A network device: what QEMU puts behind it, its MAC address, and device properties (csum="off", ...)."""
     chardev: str | None
     netdev: str
     mac: str
     properties: dict
+    model: str = "virtio-net-pci"
 
 
 def vhost_user(path, mac, queues=1, server=False, **properties):
@@ -57,9 +58,11 @@ def vhost_user(path, mac, queues=1, server=False, **properties):
     return Nic(f"socket,path={path}{listen}", f"vhost-user,queues={queues}", mac, properties)
 
 
-def tap(interface, mac, **properties):
-    """A NIC on a tap device of the guest's namespace (made if missing): the peer is the host's own network stack."""
-    return Nic(None, f"tap,ifname={interface},script=no,downscript=no", mac, properties)
+def tap(interface, mac, model="virtio-net-pci", header=True, **properties):
+    """A NIC on a tap device of the guest's namespace (made if missing): the peer is the host's own network stack. Without
+    the virtio `header` the tap is a wire: only finished packets cross it."""
+    header = "" if header else ",vnet_hdr=off"
+    return Nic(None, f"tap,ifname={interface},script=no,downscript=no{header}", mac, properties, model)
 
 
 def parse_capture(data):
@@ -124,17 +127,21 @@ class Guest:
             self._process = process.spawn(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           pass_fds=[theirs.fileno()])
 
+    # vhost-user backends map the guest's memory.
+    _MACHINE = ["-M", "pc", "-smp", 1, "-object", "memory-backend-memfd,id=memory,size={memory}M,share=on",
+                "-numa", "node,memdev=memory"]
+    _BUS = "pci.0"   # where devices are, unless they say otherwise
+    _KERNEL = ""   # what its command line has besides
+
     def _qemu(self, vmlinuz, initramfs, channel):
         words = [
-            "qemu-system-x86_64", "-name", f"apus-{self.name}", "-M", "pc", "-accel", "tcg", "-cpu", "max,la57=off",
-            "-smp", 1, "-m", self._memory_mib, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            # vhost-user backends map the guest's memory.
-            "-object", f"memory-backend-memfd,id=memory,size={self._memory_mib}M,share=on",
-            "-numa", "node,memdev=memory",
+            "qemu-system-x86_64", "-name", f"apus-{self.name}", "-accel", "tcg", "-cpu", "max,la57=off",
+            "-m", self._memory_mib, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            *(str(word).format(memory=self._memory_mib, half=self._memory_mib // 2) for word in self._MACHINE),
             "-kernel", vmlinuz, "-initrd", initramfs, "-serial", f"file:{self.console}",
-            "-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off ipv6.disable_ipv6=1",
+            "-append", f"console=ttyS0 loglevel=4 panic=-1 mitigations=off ipv6.disable_ipv6=1 {self._KERNEL}",
             # The agent's channel. vectors=0: without KVM, MSI-X ends QEMU 7.2 once vhost-user is in play.
-            "-chardev", f"socket,id=agent,fd={channel}", "-device", "virtio-serial-pci,vectors=0",
+            "-chardev", f"socket,id=agent,fd={channel}", "-device", f"virtio-serial-pci,vectors=0,bus={self._BUS}",
             "-device", "virtserialport,chardev=agent,nr=1",
         ]
         for i, nic in enumerate(self._nics):
@@ -142,8 +149,10 @@ class Guest:
             if nic.chardev:
                 words += ["-chardev", f"{nic.chardev},id=chr{i}"]
                 netdev += f",chardev=chr{i}"
-            properties = {"netdev": f"net{i}", "mac": nic.mac, "vectors": 0, "romfile": ""} | nic.properties
-            device = ",".join(["virtio-net-pci", *(f"{key}={value}" for key, value in properties.items())])
+            properties = {"netdev": f"net{i}", "mac": nic.mac, "romfile": "", "bus": self._BUS} | nic.properties
+            if nic.model == "virtio-net-pci":
+                properties.setdefault("vectors", 0)
+            device = ",".join([nic.model, *(f"{key}={value}" for key, value in properties.items())])
             words += ["-netdev", netdev, "-device", device]
         return words
 
