@@ -79,5 +79,10 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "address", reads: ["field": .look], completed: ["field"]),
         Golden(file: "closed_read", reads: ["early": .closed, "late": .look], completed: ["early"], stores: ["check": .l3(36, 78)]),
         Golden(file: "one_way", reads: ["field": .look], completed: ["none", "field"], stores: ["none": .l3(26, 68)]),
+        Golden(file: "loop_reads"),
+        Golden(file: "loop_sum", reads: ["word": .look], completed: ["word"]),
+        Golden(file: "loop_nat", reads: ["field": .closed], stores: ["port": .l3(20, 62), "check": .l3(36, 78)]),
+        Golden(file: "loop_until", reads: ["field": .look], completed: ["field"]),
+        Golden(file: "each_element", reads: ["field": .look], completed: ["field"]),
     ]
 }

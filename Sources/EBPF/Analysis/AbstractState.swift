@@ -4,7 +4,7 @@ struct AbstractFrame: Equatable {
     var slots = [AbstractValue](repeating: .unknown, count: 64)
 }
 
-/// What a caller gets back: r6 to r9.
+/// What a caller gets back, r6 to r9, and behind them what a helper gives a callback each time it calls it.
 struct SavedRegisters: Equatable {
     var values: [AbstractValue]
 }
@@ -71,8 +71,12 @@ struct AbstractState: Equatable {
         }
     }
 
-    mutating func call() {
-        saved.append(SavedRegisters(values: Array(registers[6...9])))
+    /// - Parameter arguments: what a helper gives a function that it calls; of the caller's registers that function has none.
+    mutating func call(back arguments: [AbstractValue]? = nil) {
+        saved.append(SavedRegisters(values: Array(registers[6...9]) + (arguments ?? [])))
+        if let arguments {
+            for register in 1...5 { registers[register] = register <= arguments.count ? arguments[register - 1] : registers[register].stale }
+        }
         registers[0] = registers[0].stale
         for register in 6...9 { registers[register] = registers[register].stale }
         frames.append(AbstractFrame())
@@ -80,15 +84,16 @@ struct AbstractState: Equatable {
         registers[10].frame = UInt8(frames.count - 1)
     }
 
-    /// The other way round; false: there is no caller.
-    mutating func leave() -> Bool {
-        guard let values = saved.popLast()?.values, frames.count > 1 else { return false }
+    /// The other way round.
+    /// - Returns: what ``call(back:)`` was given; nil: there is no caller.
+    mutating func leave() -> [AbstractValue]? {
+        guard let values = saved.popLast()?.values, frames.count > 1 else { return nil }
         frames.removeLast()
         for register in 6...9 { registers[register] = values[register - 6] }
         for register in 1...5 { registers[register] = registers[register].stale }
         registers[10] = .pointer(.stack)
         registers[10].frame = UInt8(frames.count - 1)
-        return true
+        return Array(values[4...])
     }
 
     /// Makes this the join of both. Returns whether anything was added.
@@ -104,7 +109,7 @@ struct AbstractState: Equatable {
             for index in 0..<64 { frames[depth].slots[index] = merged(frames[depth].slots[index], other.frames[depth].slots[index]) }
         }
         for depth in saved.indices where depth < other.saved.count {
-            for index in 0..<4 { saved[depth].values[index] = merged(saved[depth].values[index], other.saved[depth].values[index]) }
+            for index in saved[depth].values.indices where index < other.saved[depth].values.count { saved[depth].values[index] = merged(saved[depth].values[index], other.saved[depth].values[index]) }
         }
         facts = facts.joined(other.facts)
         headLower = min(headLower, other.headLower)
@@ -137,7 +142,7 @@ struct AbstractState: Equatable {
         }
         for index in registers.indices { registers[index] = invalidated(registers[index]) }
         for depth in frames.indices { for index in 0..<64 { frames[depth].slots[index] = invalidated(frames[depth].slots[index]) } }
-        for depth in saved.indices { for index in 0..<4 { saved[depth].values[index] = invalidated(saved[depth].values[index]) } }
+        for depth in saved.indices { for index in saved[depth].values.indices { saved[depth].values[index] = invalidated(saved[depth].values[index]) } }
         proven = [:]
     }
 
@@ -155,7 +160,7 @@ struct AbstractState: Equatable {
                 frames[depth].slots[index] = forgotten(frames[depth].slots[index])
             }
         }
-        for depth in saved.indices { for index in 0..<4 { saved[depth].values[index] = forgotten(saved[depth].values[index]) } }
+        for depth in saved.indices { for index in saved[depth].values.indices { saved[depth].values[index] = forgotten(saved[depth].values[index]) } }
         proven[anchor] = nil
     }
 

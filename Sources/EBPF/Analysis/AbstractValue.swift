@@ -37,6 +37,8 @@ struct AbstractValue: Equatable {
     var partSum: PartSum?
     /// Numbers: the lower half of the address of this byte of the arrival.
     var addressLow: Int64?
+    /// Numbers: the place of this function of the program, for helpers that call it.
+    var function: Int?
     /// Which reads of the checksum field it derives from, a bit each, and in which of its bytes. A byte loses its taint
     /// only by an instruction that would set it to the same in any run (a mask, a shift, a truncation): that this state
     /// knows its value says nothing about the states kept apart from it.
@@ -109,6 +111,7 @@ struct AbstractValue: Equatable {
         if part != other.part { result.part = nil }
         if partSum != other.partSum { result.partSum = nil }
         if addressLow != other.addressLow { result.addressLow = nil }
+        if function != other.function { result.function = nil }
         if taint != 0 && other.taint == 0 { result.mayBeOwnZero = mayBeOwnZero || other.mayBeZero }
         else if taint == 0 && other.taint != 0 { result.mayBeOwnZero = other.mayBeOwnZero || mayBeZero }
         else { result.mayBeOwnZero = mayBeOwnZero || other.mayBeOwnZero }

@@ -23,7 +23,9 @@
 ///    knows counts as a look.
 /// 7. *Opaque packets* come completed to programs that can write, and are completed at any read that meets their field
 ///    in others.
-/// 8. Beyond `AnalysisEngine`'s limits, and for callbacks and kernel functions, everything is possible: completion before
+/// 8. *Callbacks* are followed as calls that may happen any number of times. What they answer decides how many: a label in
+///    an answer is a look.
+/// 9. Beyond `AnalysisEngine`'s limits, and for functions of the kernel that write, everything is possible: completion before
 ///    the first instruction.
 public struct Analysis: Sendable {
     /// Bytes an instruction may write. `fromData` counts from the arrival's first byte, `fromL3` from its L3 header

@@ -59,8 +59,11 @@ extension AnalysisEngine {
             value.maps = 1 << UInt64(min(max(Int(i.immediate), 0), AbstractValue.lastMap))
         // As the decoder has it: a number that is not 0.
         case PseudoSource.kernelObject: value = .constant(UInt64(UInt32(bitPattern: i.immediate)))
+        case PseudoSource.function:
+            value = .unknown
+            value.function = at + 1 + Int(i.immediate)
         default:
-            giveUp("the address of a function (a callback)")
+            giveUp("an instruction that is none")
             return false
         }
         set(i.destination, value, &state)

@@ -92,7 +92,14 @@ extension AnalysisEngine {
             return look(state.registers[0].tainted & 0x0f == 0 || AnalysisBug.has(.verdicts) ? 0 : state.registers[0].taint, at, "decides the verdict")
         }
         var state = state
-        guard state.leave() else { return giveUp("a return to nowhere") }
+        guard let arguments = state.leave() else { return giveUp("a return to nowhere") }
+        if let callback = contexts[context].callback {
+            look(state.registers[0].taint, at, "decides whether a helper calls again")
+            var again = state
+            again.call(back: arguments)
+            flow(again, to: callback, in: context, from: node)
+            returned(.number, &state)
+        }
         flow(state, to: contexts[context].callSite + 1, in: parent, from: node)
     }
 

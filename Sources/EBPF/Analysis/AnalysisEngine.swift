@@ -22,6 +22,8 @@ final class AnalysisEngine {
         let callSite: Int
         let callBlock: Int
         let depth: Int
+        /// Where a helper that calls back begins again; nil: an ordinary call.
+        var callback: Int?
     }
 
     struct Place: Hashable { let context, block: Int }
@@ -105,7 +107,7 @@ final class AnalysisEngine {
         codes = [Code(linked: root, flow: ControlFlow(root.instructions))]
         programIndex[AnalysisEngine.identity(root)] = 0
         contexts = [Context(program: 0, parent: nil, callSite: 0, callBlock: 0, depth: 0)]
-        contextIndex[[0, -1, 0]] = 0
+        contextIndex[[0, -1, 0, -1]] = 0
     }
 
     private static func identity(_ program: LinkedProgram) -> String { program.object.name + "\u{0}" + program.program.name }
@@ -186,9 +188,19 @@ final class AnalysisEngine {
         pending.append(index)
     }
 
-    /// The context of a call from here.
-    func enter(callSite: Int) -> Int? {
-        context(program, parent: context, callSite: callSite, callBlock: block, depth: contexts[context].depth + 1)
+    /// The context of a call from here, or of all the calls that a helper here makes of the function at `callback`.
+    func enter(callSite: Int, callback: Int? = nil) -> Int? {
+        context(program, parent: context, callSite: callSite, callBlock: block, depth: contexts[context].depth + 1, callback)
+    }
+
+    /// The context at hand, or one it was called from, is a helper's call.
+    var isCalledBack: Bool {
+        var at: Int? = context
+        while let here = at {
+            if contexts[here].callback != nil { return true }
+            at = contexts[here].parent
+        }
+        return false
     }
 
     /// The context of a program that takes the place of the function at hand: it returns to the same caller.
@@ -197,14 +209,14 @@ final class AnalysisEngine {
         return context(program, parent: here.parent, callSite: here.callSite, callBlock: here.callBlock, depth: here.depth)
     }
 
-    private func context(_ program: Int, parent: Int?, callSite: Int, callBlock: Int, depth: Int) -> Int? {
-        let key = [program, parent ?? -1, callSite]
+    private func context(_ program: Int, parent: Int?, callSite: Int, callBlock: Int, depth: Int, _ callback: Int? = nil) -> Int? {
+        let key = [program, parent ?? -1, callSite, callback ?? -1]
         if let known = contextIndex[key] { return known }
         guard depth < AnalysisEngine.callsMax, contexts.count < AnalysisEngine.contextsMax else {
             giveUp("calls too deep or too many")
             return nil
         }
-        contexts.append(Context(program: program, parent: parent, callSite: callSite, callBlock: callBlock, depth: depth))
+        contexts.append(Context(program: program, parent: parent, callSite: callSite, callBlock: callBlock, depth: depth, callback: callback))
         contextIndex[key] = contexts.count - 1
         return contexts.count - 1
     }

@@ -1,7 +1,7 @@
 /// What helpers read, write and return. A helper that is not here reads whatever it is given, and writes to no packet:
 /// the kernel lists those that do, and they are here.
 extension AnalysisEngine {
-    private enum Result { case number, pureNumber, value, map }
+    enum Result { case number, pureNumber, value, map }
 
     func helper(_ number: Int32, _ at: Int, _ state: inout AbstractState) -> Bool {
         let r = (0...5).map { operand(UInt8($0), state) }
@@ -15,7 +15,8 @@ extension AnalysisEngine {
             returned(.number, &state)
         case 65: adjustTail(r[2], at, &state)
         case 189, 190: return copyBytes(r, isStore: number == 190, at, &state)
-        case 181, 164, 180: giveUp("a callback")
+        case 164, 181: return callBack(number, r, at, &state)
+        case 180: giveUp("a callback")
         default: ordinary(number, r, at, &state)
         }
         return limit == nil
@@ -31,7 +32,7 @@ extension AnalysisEngine {
         return true
     }
 
-    private func returned(_ result: Result, _ state: inout AbstractState, maps: UInt64 = 0, labels: UInt64 = 0) {
+    func returned(_ result: Result, _ state: inout AbstractState, maps: UInt64 = 0, labels: UInt64 = 0) {
         var value: AbstractValue
         switch result {
         case .number, .pureNumber: value = .unknown
@@ -261,7 +262,42 @@ extension AnalysisEngine {
         }
     }
 
+    // MARK: Callbacks
+
+    /// `bpf_for_each_map_elem` and `bpf_loop`: the function is called as often as there are elements, or as it says, or until
+    /// one of its answers ends that; or never, where the helper refuses.
+    private func callBack(_ number: Int32, _ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) -> Bool {
+        guard let function = r[2].function, code.instructions.indices.contains(function) else {
+            giveUp("a callback that nobody knows")
+            return false
+        }
+        look(r[1].taint | r[2].taint | r[4].taint, at, "is given to \(KernelNames.helper(number))")
+        guard let callee = enter(callSite: at, callback: function) else { return false }
+        var first = state
+        first.call(back: number == 181 ? [.number(Scalar(bits: 32)), r[3]] : [r[1], key, element(of: r[1]), r[3]])
+        flow(first, to: function, in: callee, from: node)
+        returned(.number, &state)
+        return true
+    }
+
+    private func element(of map: AbstractValue) -> AbstractValue {
+        var value = AbstractValue.pointer(.mapValue)
+        value.maps = map.maps
+        return value
+    }
+
+    /// Where a map keeps it, or a copy: no access to it is proved.
+    private var key: AbstractValue {
+        var value = AbstractValue.pointer(.mapValue)
+        value.maps = 1 << UInt64(AbstractValue.lastMap)
+        return value
+    }
+
     private func tailCall(_ r: [AbstractValue], _ at: Int, _ state: inout AbstractState) -> Bool {
+        guard !isCalledBack else {
+            giveUp("a tail call in a callback")
+            return false
+        }
         look(r[3].taint, at, "chooses a tail call")
         var labels: UInt64 = controlLabels
         let map = r[2].maps.nonzeroBitCount == 1 && r[2].kinds == .map ? r[2].maps.trailingZeroBitCount : AbstractValue.lastMap

@@ -17,7 +17,14 @@ struct ControlFlow {
         var at = 0
         while at < code.count {
             let i = code[at]
-            if i.isLoadImmediate64 { at += 2; continue }
+            if i.isLoadImmediate64 {
+                if i.source == PseudoSource.function {
+                    mark(at + 1 + Int(i.immediate))
+                    entries.insert(at + 1 + Int(i.immediate))
+                }
+                at += 2
+                continue
+            }
             if let target = ControlFlow.target(i, at) { mark(target) }
             if i.isLocalCall {
                 mark(at + 1 + Int(i.immediate))
