@@ -68,6 +68,11 @@ import Testing
     private struct Player {
         var random: SplitMix
         var code: [Instruction] = []
+        /// Functions for helpers to call. Where the address of one is taken stands its number, until all have their places.
+        private var callbacks: [[Instruction]] = []
+        private var depth = 0
+
+        init(random: SplitMix) { self.random = random }
 
         mutating func pick<T>(_ values: [T]) -> T { values.randomElement(using: &random)! }
         private mutating func register() -> UInt8 { UInt8.random(in: 0...5, using: &random) }
@@ -78,13 +83,52 @@ import Testing
             code += [Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(2, 10), Asm.alu(0x07, 2, imm: -4), Asm.call(1), Asm.mov(8, 0)]
             code += [Asm.alu(0x55, 8, offset: 2, imm: 0), Asm.mov(0, imm: 2), Asm.exit]
             code += [Asm.load(Asm.word, 6, 9, 0)] + (0...5).map { Asm.mov($0, imm: Int32($0)) }
-            for at in [-16, -24, -32] { code.append(Asm.store(Asm.double, 10, Int16(at), imm: 0)) }
+            clearFrame()
             if Int.random(in: 0..<4, using: &random) > 0 { facts() }
             for _ in 0..<Int.random(in: 3...14, using: &random) { statement() }
             // The verdict: a number, or whatever was found.
             if Bool.random(using: &random) { code += [Asm.mov(0, imm: 2)] } else { code += [Asm.alu(0x57, 0, imm: 1), Asm.alu(0x07, 0, imm: 1)] }
             code.append(Asm.exit)
+            let starts = callbacks.indices.map { code.count + callbacks[..<$0].reduce(0) { $0 + $1.count } }
+            code += callbacks.joined()
+            for at in code.indices where code[at].opcode == 0x18 && code[at].source == PseudoSource.function {
+                code[at].immediate = Int32(starts[Int(code[at].immediate)] - at - 1)
+            }
             return code
+        }
+
+        /// A loop of the kernel's over a function that plays on, with the same pointers in the same registers. It finds them
+        /// in its caller's frame, where it also gets at what the caller keeps.
+        private mutating func loop() {
+            guard depth < 2 else { return }
+            let outer = code
+            depth += 1
+            code = [Asm.mov(7, 2), Asm.load(Asm.double, 9, 7, 0), Asm.load(Asm.double, 8, 7, -8), Asm.load(Asm.word, 6, 9, 0)]
+            code += [Asm.mov(0, 1), Asm.load(Asm.double, 1, 7, 24), Asm.load(Asm.double, 2, 7, 16), Asm.load(Asm.half, 3, 7, 8), Asm.mov(4, imm: 4), Asm.mov(5, imm: 5)]
+            clearFrame()
+            for _ in 0..<Int.random(in: 1...5, using: &random) {
+                statement()
+                if Int.random(in: 0..<3, using: &random) == 0 { code.append(Asm.store(size(), 7, pick([8, 9, 16, 20, 24]), register())) }
+            }
+            // It goes on, or ends after a round, or whatever was found decides.
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0: code.append(Asm.alu(0x57, 0, imm: 1))
+            case 1: code.append(Asm.mov(0, imm: 1))
+            default: code.append(Asm.mov(0, imm: 0))
+            }
+            code.append(Asm.exit)
+            depth -= 1
+            let number = callbacks.count
+            callbacks.append(code)
+            code = outer
+            code += [Asm.store(Asm.double, 10, -40, 9), Asm.store(Asm.double, 10, -48, 8), Asm.mov(1, imm: pick([0, 1, 2, 5]))]
+            if Int.random(in: 0..<4, using: &random) == 0 { code += [Asm.load(Asm.byte, 1, 6, pick([15, 23, 40])), Asm.alu(0x57, 1, imm: 3)] }
+            code += [Asm.alu(0x18, 2, PseudoSource.function, imm: Int32(number)), Asm.alu(0, 0), Asm.mov(3, 10), Asm.alu(0x07, 3, imm: -40)]
+            code += [Asm.mov(4, imm: 0), Asm.call(181), Asm.load(Asm.word, 6, 9, 0)]
+        }
+
+        private mutating func clearFrame() {
+            for at in [-16, -24, -32] { code.append(Asm.store(Asm.double, 10, Int16(at), imm: 0)) }
         }
 
         private mutating func unless(_ register: UInt8, is value: Int32) {
@@ -109,7 +153,7 @@ import Testing
 
         private mutating func statement() {
             let d = register(), s = register()
-            switch Int.random(in: 0..<20, using: &random) {
+            switch Int.random(in: 0..<21, using: &random) {
             case 0, 1, 2: code.append(Asm.load(size(), d, 6, offset()))
             case 3, 4:
                 // The length field, as parsers use it.
@@ -136,6 +180,7 @@ import Testing
             case 18: if Int.random(in: 0..<3, using: &random) == 0 {
                 code += [Asm.mov(1, 9), Asm.mov(2, imm: pick([-8, -4, 4, 8])), Asm.call(44), Asm.load(Asm.word, 6, 9, 0)]
             }
+            case 19: loop()
             default: code.append(Asm.mov(d, s))
             }
         }
