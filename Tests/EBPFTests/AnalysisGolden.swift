@@ -83,6 +83,7 @@ struct Golden: CustomStringConvertible, Sendable {
         Golden(file: "loop_sum", reads: ["word": .look], completed: ["word"]),
         Golden(file: "loop_nat", reads: ["field": .closed], stores: ["port": .l3(20, 62), "check": .l3(36, 78)]),
         Golden(file: "loop_until", reads: ["field": .look], completed: ["field"]),
+        Golden(file: "loop_twice", reads: ["field": .look], completed: ["field"]),
         Golden(file: "each_element", reads: ["field": .look], completed: ["field"]),
     ]
 }

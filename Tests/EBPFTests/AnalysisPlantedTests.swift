@@ -18,6 +18,8 @@ import Testing
 /// | verdicts, maps, otherBytes, arguments, addresses | the field's value in one of these is no look |
 /// | unknownSlots | a tail call to nobody knows where looks at nothing |
 /// | tcpZero | TCP's field may be compared with zero |
+/// | answers | how often a helper calls back may depend on the field |
+/// | secondRounds | it calls once at most |
 /// | ownZero | the program's own "no checksum" is not told from a computed zero |
 /// | anyZero | every zero is the program's own |
 /// | eitherZero | one store of both kinds is no look |

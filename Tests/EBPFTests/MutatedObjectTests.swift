@@ -5,7 +5,7 @@ import Testing
 
 /// Objects with a few bytes changed, a fifth each in headers, sections, relocations, types and instructions: a program,
 /// or one message of one object. No crash reaches this process; nothing stays behind, here or in the kernel.
-@Suite(.timeLimit(.minutes(60))) struct MutatedObjectTests {
+@Suite(.timeLimit(.minutes(FuzzTests.number("APUS_MUTATED_OBJECTS", 0) > 0 ? 600 : 60))) struct MutatedObjectTests {
     enum Part: String, CaseIterable { case headers, sections, relocations, types, instructions }
 
     /// Where an object's parts lie in the file.

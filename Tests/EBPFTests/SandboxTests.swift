@@ -8,7 +8,7 @@ import Testing
 ///
 /// The packet lies against pages nobody may touch, first in front and then behind, and every map's links are checked
 /// afterwards: an escape is a crash of this process or a map that no longer works.
-@Suite(.timeLimit(.minutes(30))) struct SandboxTests {
+@Suite(.timeLimit(.minutes(FuzzTests.number("APUS_SANDBOX_RUNS", 0) > 0 ? 600 : 30))) struct SandboxTests {
     static let definitions: [MapDefinition] = [
         MapDefinition(name: "array", type: 2, keySize: 4, valueSize: 13, maxEntries: 5, flags: 0),
         MapDefinition(name: "hash", type: 1, keySize: 4, valueSize: 9, maxEntries: 7, flags: 0),

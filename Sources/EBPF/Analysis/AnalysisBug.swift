@@ -5,7 +5,7 @@ internal import CBPF
 enum AnalysisBug: UInt8, CaseIterable, Sendable {
     // What lets a wrong checksum out, or a seed in.
     case lookAlone, closedReads, oneWayMarks, branches, spills, differences, ownBytes
-    case verdicts, maps, otherBytes, arguments, addresses, unknownSlots, tcpZero
+    case verdicts, maps, otherBytes, arguments, addresses, unknownSlots, tcpZero, answers, secondRounds
     case ownZero, anyZero, eitherZero
     // What completes packets for nothing.
     case foldsLook, udpZeroLooks, ownReads
