@@ -23,7 +23,7 @@ import EBPF
         unsafe self.function = unsafe function
         ir = program.ir
         unit = program.unit
-        shapes = Shapes(program.unit.code, flow, isMain: flow.entry == 0 && !program.unit.isRaw)
+        shapes = program.shapes(of: flow)
         trackPlan = TrackPlan(program.unit, flow)
         unsafe frame = unsafe function
         unsafe scratch = unsafe function

@@ -36,6 +36,10 @@ struct NotCompilable: Error { let reason: String }
     var recordsAnywhere: Bool
     let hasTailCalls: Bool
 
+    /// A function stores the context, or what may be it: others may find it in memory.
+    private lazy var isContextStored = flows.count > 1 && planted != .contextInMemory
+        && flows.values.contains { shapes(of: $0, isContextLost: false).storesContext }
+
     var run: IR.Value { unsafe ir.parameter(0, of: ir.currentFunction) }
     var tracks: IR.Value { unsafe ir.parameter(1, of: ir.currentFunction) }
 
@@ -58,6 +62,13 @@ struct NotCompilable: Error { let reason: String }
         // Where a tail call leads, stores go anywhere.
         hulls = hasTailCalls ? Set(0..<4) : []
         isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
+    }
+
+    /// What a function's registers hold.
+    func shapes(of flow: FunctionFlow) -> Shapes { shapes(of: flow, isContextLost: isContextStored) }
+
+    private func shapes(of flow: FunctionFlow, isContextLost: Bool) -> Shapes {
+        Shapes(unit.code, flow, isMain: flow.entry == 0 && !unit.isRaw, isContextLost: isContextLost)
     }
 
     /// The functions of a program by their first instruction, and which of them are called back.

@@ -33,10 +33,15 @@ struct Shapes {
     /// How much of the frame, from its top down, the function can know of without arithmetic we cannot follow.
     private(set) var frameBytes = 0
     /// The context was stored where it cannot be followed.
-    private var isContextLost = false
+    private var isContextLost: Bool
+    /// It may have been stored, be it in the function's own frame, of which others may be given the address.
+    private(set) var storesContext = false
 
-    /// - Parameter isMain: r1 is the context; a subprogram's arguments may be anything.
-    init(_ code: [DecodedInstruction], _ flow: FunctionFlow, isMain: Bool) {
+    /// - Parameters:
+    ///   - isMain: r1 is the context; a subprogram's arguments may be anything.
+    ///   - isContextLost: another function may have stored the context where this one finds it.
+    init(_ code: [DecodedInstruction], _ flow: FunctionFlow, isMain: Bool, isContextLost: Bool) {
+        self.isContextLost = isContextLost
         var start = State()
         for register in 1...5 { start.registers[register] = isMain && register > 1 ? .other : .any }
         start.registers[10] = .frame(0)
@@ -132,6 +137,7 @@ struct Shapes {
     }
 
     private mutating func stored(_ i: DecodedInstruction, _ value: Shape, _ state: inout State) {
+        if value.mayBeContext { storesContext = true }
         guard case .frame(let at) = state.registers[Int(i.destination)] else {
             if value.mayBeContext { isContextLost = true }
             // It may be this frame, by an address that was passed around.
@@ -144,7 +150,7 @@ struct Shapes {
     }
 
     private mutating func atomic(_ i: DecodedInstruction, _ state: inout State) {
-        if state.registers[Int(i.source)].mayBeContext { isContextLost = true }
+        if state.registers[Int(i.source)].mayBeContext { (isContextLost, storesContext) = (true, true) }
         state.slots = state.slots.mapValues { $0.mayBeContext ? .any : .other }
         let result: Shape = isContextLost ? .any : .other
         if i.operation == .compareExchange32 || i.operation == .compareExchange64 { state.registers[0] = result }
@@ -155,7 +161,8 @@ struct Shapes {
         // Callees and helpers may write to this frame, and store what they are given.
         state.slots = state.slots.mapValues { $0.mayBeContext ? .any : .other }
         if i.operation == .callLocal || i.operation == .loop || i.operation == .forEach {
-            if (1...5).contains(where: { state.registers[$0].mayBeContext }) { isContextLost = true }
+            // A callee may store what it is given, or what it finds in this frame.
+            if (1...5).contains(where: { state.registers[$0].mayBeContext }) || state.slots.values.contains(where: \.mayBeContext) { isContextLost = true }
         }
         state.registers[0] = isContextLost && i.operation == .callLocal ? .any : .other
     }

@@ -3,5 +3,5 @@ enum TranslationBug: String, CaseIterable, Sendable {
     case unsignedAtLeast, signedAbove, signExtend32, moveSigned32, unmaskedShift, logicalShift, divisionByZero, remainderByZero
     case keepsUpperHalf, loadSigned, contextEnd, compareExchangeTarget, noFetch, noTracking, noLook, noBoundsCheck
     case arrayBound, hashSeed, hashRest, tailCallLimit, tailCallIndex, checksumSeed, calleeFrame, loopCount, verdict, headDelta, lruUse
-    case redirectFlags, emptyTarget, eventSilence, staleMachine
+    case redirectFlags, emptyTarget, eventSilence, staleMachine, contextInMemory
 }

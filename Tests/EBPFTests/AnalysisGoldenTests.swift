@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 import Testing
 
 @testable import EBPF
@@ -18,8 +19,15 @@ import Testing
         return result
     }
 
+    /// Linked programs: AnalysisPlantedTests asks for each of them once a bug.
+    private static let linked = Mutex<[String: LinkedProgram]>([:])
+
     static func link(_ path: String, _ program: String?) throws -> LinkedProgram {
-        try ProgramLoader.link(object: path, program: program, toRun: false).0
+        let name = "\(path) \(program ?? "")"
+        if let known = linked.withLock({ $0[name] }) { return known }
+        let (made, _) = try ProgramLoader.link(object: path, program: program, toRun: false)
+        linked.withLock { $0[name] = made }
+        return made
     }
 
     static func analysis(_ golden: Golden) throws -> (Analysis, [LinkedProgram]) {

@@ -18,6 +18,7 @@ import Testing
         .redirectFlags: "translated so in trusted code alone, and this search runs sandboxed",
         .eventSilence: "translated so in trusted code alone, and this search runs sandboxed",
         .staleMachine: "the sandbox fills the machine for every packet",
+        .contextInMemory: "the fuzzer's functions are given the context in a register, or not at all",
         .emptyTarget: "the fuzzer's containers of targets are looked up by bpf_redirect_map alone",
     ]
 
@@ -79,7 +80,7 @@ import Testing
         case .loopCount: return calls(181)
         case .verdict: return i.opcode == 0x95
         case .noTracking, .noLook, .noBoundsCheck, .lruUse, .hashRest, .headDelta: return false
-        case .redirectFlags, .eventSilence, .staleMachine, .emptyTarget: return false
+        case .redirectFlags, .eventSilence, .staleMachine, .emptyTarget, .contextInMemory: return false
         }
     }
 }

@@ -41,6 +41,7 @@ import Testing
         case .eventSilence: try helper("perf events nobody reads", planted)
         case .redirectFlags: try helper("redirects without a target", planted)
         case .emptyTarget, .staleMachine: try redirecting(planted)
+        case .contextInMemory: for name in ["loop_reads", "loop_sum"] { try fixture(name, planted) }
         }
     }
 
