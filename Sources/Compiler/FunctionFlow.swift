@@ -91,6 +91,8 @@ extension Operation {
     var isStore: Bool { rawValue >= Operation.store8.rawValue && rawValue <= Operation.store64.rawValue }
     var isMemory: Bool { rawValue >= Operation.load8.rawValue && rawValue <= Operation.compareExchange64.rawValue }
     var isArithmetic: Bool { rawValue >= Operation.add64.rawValue && rawValue <= Operation.swap64.rawValue }
+    /// What the destination held is gone.
+    var isMove: Bool { [.mov64, .mov32, .movsx8, .movsx16, .movsx32, .movsx8to32, .movsx16to32].contains(self) }
     var isAtomic: Bool { rawValue >= Operation.add32Atomic.rawValue && rawValue <= Operation.compareExchange64.rawValue }
     var isFetch: Bool {
         switch self {

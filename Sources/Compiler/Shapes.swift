@@ -19,6 +19,7 @@ enum Shape: Equatable {
     }
 
     var mayBeContext: Bool { self == .any }
+    var isFrame: Bool { if case .frame = self { true } else { false } }
 }
 
 /// Shapes at each instruction of one function: flow-sensitive over registers, and over frame slots of eight bytes.
@@ -91,7 +92,7 @@ struct Shapes {
         if case .frame(let at) = state.registers[Int(i.operation.isLoad ? i.source : i.destination)], i.operation.isMemory {
             frameBytes = max(frameBytes, Int(min(512, max(0, -at - Int64(i.offset)))))
         } else if i.operation.isArithmetic, i.operation != .mov64, i.source != DecodedInstruction.immediateRegister || i.operation != .add64 && i.operation != .sub64,
-                  [state.registers[Int(i.destination)], operand(i, state)].contains(where: { if case .frame = $0 { true } else { false } }) {
+                  operand(i, state).isFrame || !i.operation.isMove && state.registers[Int(i.destination)].isFrame {
             frameBytes = 512
         }
     }
