@@ -3,8 +3,7 @@
     left 10.0.0.1 ── wire ── card on node 1 (e1000e) ── apus ── card on node 0 (virtio) ── right 10.0.0.2
 
 The e1000e finishes checksums (what it found out about those that came its driver keeps to itself where they are right);
-virtio leaves them undone. What judges is as everywhere: the
-kernels of both namespaces, tshark, plain Python.
+virtio leaves them undone. What judges is as everywhere: the kernels of both namespaces, tshark, plain Python.
 """
 
 import shutil
@@ -15,7 +14,7 @@ from lab import oracle, owner, traffic
 from lab.capture import Capture
 from lab.chain import LEFT, RIGHT
 from lab.daemon import binary
-from lab.guest import tap
+from lab.guest import GuestError, tap
 from lab.host import ON_NODE, Host
 from lab.netns import Namespace
 from lab.scope import Scope
@@ -61,10 +60,10 @@ class Street:
     def __exit__(self, *exception):
         self._scope.close()
 
-    def sections(self, polls_a="1", **a) -> dict:
+    def sections(self, polls_a="1") -> dict:
         """Both cards wired; CPU `polls_a` polls the one on node 1."""
         return {"apus": {"lcores": "0-1", "memory": f"{MEGABYTES}M", "hugepages": "on", "idle": "sleep"},
-                "port a": {"driver": "pci", "address": self.cards[0], "lcores": polls_a} | a,
+                "port a": {"driver": "pci", "address": self.cards[0], "lcores": polls_a},
                 "port b": {"driver": "pci", "address": self.cards[1], "lcores": "0"}, "wire w": {"ports": "a b"}}
 
     def path(self, port, reverse=False):
@@ -100,7 +99,7 @@ def test_packet_memory_lies_where_it_is_used(street):
 def test_a_node_without_enough_hugepages_is_named(street):
     street.host.hugepages(MEGABYTES // 4 + 8, 3)
     try:
-        with pytest.raises(Exception, match="MB of free 2 MB hugepages on NUMA node 1 and there are 6 MB; reserve them with 'echo 48 > "
+        with pytest.raises(GuestError, match="MB of free 2 MB hugepages on NUMA node 1 and there are 6 MB; reserve them with 'echo 48 > "
                            "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages'"):
             with street.host.apus(street.sections()):
                 pass
@@ -122,7 +121,7 @@ def test_cards_carry(street):
     print({name: stats["checksum"][name] for name in ("rx", "tx", "software_full")}, f"{len(seen.frames)} frames on the wire")
     assert "its other end" not in log and "every packet buffer is back" in log
     assert street.wrong() == before and seen.findings == [] and seen.partial == seen.superframes == 0
-    assert oracle.check_conservation(stats) == []
+    assert oracle.ask_tshark(street.directory, seen.finished) == [] and oracle.check_conservation(stats) == []
     checksums = stats["checksum"]
     assert not any(checksums["software_full"].values())
     assert checksums["rx"] == checksums["tx"] and checksums["rx"]["none"] > 100 and checksums["rx"]["partial"] > 100

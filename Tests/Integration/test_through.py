@@ -88,7 +88,7 @@ class Way:
     def judged(self, frames):
         """Raises Violation where something that came out is wrong; else what came."""
         seen = oracle.examine(frames)
-        findings = {"frames": seen.findings, "tshark": oracle.ask_tshark(self, seen.finished)}
+        findings = {"frames": seen.findings, "tshark": oracle.ask_tshark(self.directory, seen.finished)}
         if findings := {kind: found for kind, found in findings.items() if found}:
             raise oracle.Violation(findings)
         assert seen.partial == seen.superframes == 0, "the last device has no offload"

@@ -2,7 +2,7 @@
 
     node 0: CPU 0, and the slot ON_NODE[0]            node 1: CPU 1, and the slot ON_NODE[1]
 
-The forwarder with all it links is on a disk, as is a folder of files; DPDK drives the cards through VFIO.
+The forwarder with all it links is on a disk; DPDK drives the cards through VFIO.
 """
 import contextlib
 import json
@@ -24,7 +24,7 @@ _ROOT = "/root"
 
 
 class Host(Guest):
-    """`nics` as a guest's, each in a slot. Boots, mounts the disk, and has hugepages on both nodes."""
+    """`nics` as a guest's, each in a slot. Boots and mounts the disk; hugepages are the caller's to reserve."""
 
     _MACHINE = ["-M", "q35", "-smp", 2, "-object", "memory-backend-ram,id=near,size={half}M", "-object", "memory-backend-ram,id=remote,size={half}M",
                 "-numa", "node,nodeid=0,cpus=0,memdev=near", "-numa", "node,nodeid=1,cpus=1,memdev=remote",

@@ -64,7 +64,7 @@ def judge(bench: Bench, frame_count_min: int = 10) -> Verdict:
         findings["frames"] += [f"{capture.device}: {finding}" for finding in seen.findings]
         if len(seen.finished) < frame_count_min:
             findings["evidence"].append(f"{capture.device}: only {len(seen.finished)} frames of TCP and UDP")
-    findings["tshark"] = ask_tshark(bench, [frame for seen in arrivals for frame in seen.finished])
+    findings["tshark"] = ask_tshark(bench.daemon.directory, [frame for seen in arrivals for frame in seen.finished])
     findings["kernel"] = [f"{namespace.name}: {name} = {counters[name]}" for namespace in bench.namespaces
                           for counters in [namespace.counters()] for name in _WRONG if counters[name]]
     findings["calls"] = check_calls(stats, bench.full_checksum_calls)
@@ -131,9 +131,9 @@ def _metadata_problems(frame: Frame, packet: wire.Packet) -> list[str]:
     return found
 
 
-def ask_tshark(bench: Bench, finished: list[bytes]) -> list[str]:
+def ask_tshark(directory, finished: list[bytes]) -> list[str]:
     """Findings where tshark calls a checksum bad, or did not verify one that it should have."""
-    path = bench.daemon.directory / "finished.pcap"
+    path = directory / "finished.pcap"
     pcap.write(path, [checksum.zero_as_zero(frame) for frame in finished])
     verdicts = pcap.verdicts(path)
     if len(verdicts) != len(finished):

@@ -211,7 +211,7 @@ class Pair:
     def judge(self, frames, frame_count_min=20):
         """Raises Violation where a frame is wrong once completed, in this laboratory's or in tshark's opinion."""
         seen = oracle.examine(frames)
-        findings = {"frames": seen.findings, "tshark": oracle.ask_tshark(self.forwarder, seen.finished)}
+        findings = {"frames": seen.findings, "tshark": oracle.ask_tshark(self.directory, seen.finished)}
         if len(seen.finished) < frame_count_min:
             findings["evidence"] = [f"only {len(seen.finished)} frames of TCP and UDP"]
         if findings := {kind: found for kind, found in findings.items() if found}:

@@ -23,7 +23,6 @@ class Testpmd:
     def __init__(self, sockets, directory, lcores="0,1", boot_seconds=20):
         self.sockets, self.directory = sockets, pathlib.Path(directory)
         self.log = self.directory / "testpmd.log"
-        self.daemon = self   # for the oracle, which writes where the forwarder keeps its files
         self._lcores, self._boot_seconds = lcores, boot_seconds
         self._scope = Scope()
 
