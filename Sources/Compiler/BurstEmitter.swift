@@ -32,7 +32,7 @@ import EBPF
         let index = unsafe ir.phi(ir.i64, [(ir.word(0), entry)])
         let context = unsafe ir.offset(contexts, by: ir.mul(index, ir.word(Context.stride)))
         let effect = unsafe ir.offset(effects, by: ir.mul(index, ir.word(Outcome.stride)))
-        unsafe begin(run, tracks, context)
+        unsafe begin(run, tracks, context, effect)
         guard let body = unsafe program.functions[0] else { preconditionFailure("a program has a body") }
         let zero = unsafe ir.word(0)
         var first = unsafe ir.word(Run.context), second = unsafe zero
@@ -52,15 +52,10 @@ import EBPF
 
     // MARK: Before
 
-    private func begin(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value) {
+    private func begin(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value) {
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(context, offset), .run) }
         func set(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(run, offset), .run) }
         if program.keepsPlace { unsafe RunEmitter(program).place(run, context) }
-        if program.recordsInMachine {
-            for offset in [Outcome.below, Outcome.from] { unsafe empty(run, Run.effect + offset) }
-            unsafe set(Run.effect + Outcome.lowestEnd, ir.int(0))
-            for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
-        }
         if program.mayRedirect {
             unsafe set(Run.effect + Outcome.redirectIndex, ir.int(0))
             for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
@@ -74,14 +69,10 @@ import EBPF
         }
         unsafe ir.store(context, ir.offset(tracks, Tracks.context), .run)
         unsafe ir.store(of(Context.watched, ir.i8), ir.offset(tracks, Tracks.watched), .run)
-        for offset in [Tracks.looked, Tracks.cleared] { unsafe ir.store(ir.constant(ir.i8, 0), ir.offset(tracks, offset), .run) }
-        for number in program.hulls.sorted() { unsafe empty(tracks, Tracks.fixed + 8 * number) }
-        if program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
-    }
-
-    private func empty(_ record: IR.Value, _ offset: Int) {
-        unsafe ir.store(ir.int(.max), ir.offset(record, offset), .run)
-        unsafe ir.store(ir.int(.min), ir.offset(record, offset + 4), .run)
+        unsafe ir.store(effect, ir.offset(tracks, Tracks.effect), .run)
+        unsafe ir.store(ir.word(0), ir.offset(tracks, Tracks.written), .run)
+        // In a few wide stores, and early: a locked counter waits for every store before it.
+        unsafe ir.zero(effect, bytes: Outcome.size, align: 8)
     }
 
     // MARK: Afterwards
@@ -100,31 +91,12 @@ import EBPF
             unsafe ir.position(at: go)
         }
         let fault = unsafe of(Run.fault, ir.i8)
-        // What is not left below: in a few wide stores.
-        unsafe ir.zero(effect, bytes: Outcome.size, align: 8)
         unsafe leave(Outcome.fault, fault)
         unsafe leave(Outcome.verdict, verdict(r0, fault))
-        unsafe ranges(run, tracks, context, effect)
-        for (offset, own) in [(Outcome.looked, Tracks.looked), (Outcome.cleared, Tracks.cleared)] {
-            let here = unsafe ir.load(ir.i8, ir.offset(tracks, own), .run)
-            unsafe leave(offset, program.recordsInMachine ? ir.or(here, of(Run.effect + offset, ir.i8)) : here)
-        }
-        if program.mayAdjust {
-            let moved = unsafe ir.newBlock("adjusted"), go = unsafe ir.newBlock("whole")
-            unsafe ir.branch(ir.equal(of(Run.isPrepared, ir.i8), ir.constant(ir.i8, 0)), go, moved)
-            unsafe ir.position(at: moved)
-            let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
-            let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
-            unsafe leave(Outcome.headDelta, head)
-            unsafe leave(Outcome.tailDelta, ir.trunc(ir.sub(end, of(Run.arrivalEnd, ir.i64)), ir.i32))
-            for unsafe (offset, value) in unsafe [(Context.data, data), (Context.end, end), (Context.meta, of(Run.meta, ir.i64))] {
-                unsafe ir.store(value, ir.offset(context, offset), .run)
-            }
-            unsafe copy(Outcome.lowestEnd, ir.i32)
-            unsafe copy(Outcome.moved, ir.i8)
-            unsafe ir.jump(go)
-            unsafe ir.position(at: go)
-        }
+        // Far places stand in the effect already.
+        let written = unsafe program.unit.isReadOnly ? ir.word(0) : ir.load(ir.i64, ir.offset(tracks, Tracks.written), .run)
+        if !program.unit.isReadOnly { unsafe leave(Outcome.first, written) }
+        if program.recordsInMachine { unsafe join(run, context, effect, written) }
         guard program.mayRedirect else { return }
         unsafe copy(Outcome.redirectMap, ir.i64)
         unsafe copy(Outcome.redirectIndex, ir.i32)
@@ -139,64 +111,37 @@ import EBPF
         return unsafe ir.select(isFine, ir.trunc(value, ir.i8), ir.constant(ir.i8, program.planted == .verdict ? 2 : 0))
     }
 
-    /// Joins what was tracked here with what helpers recorded.
-    private func ranges(_ run: IR.Value, _ tracks: IR.Value, _ context: IR.Value, _ effect: IR.Value) {
-        guard !program.unit.isReadOnly else { return unsafe join(run, tracks, effect, below: [], from: [], distance: nil) }
-        guard !program.hulls.isEmpty else { return unsafe join(run, tracks, effect, below: [], from: [], distance: nil, hasOwn: true) }
-        let l3 = unsafe ir.trunc(ir.load(ir.i64, ir.offset(context, Context.l3Offset), .run), ir.i32)
-        let distance = unsafe ir.sub(l3, ir.int(Tracks.plainL3))
-        let go = unsafe ir.newBlock("tracked")
-        if program.hulls.isDisjoint(with: [1, 2]) {
-            // In front of any L3 header that at most two tags precede, or behind it.
-            let here = unsafe ir.newBlock("l3near"), elsewhere = unsafe ir.newBlock("l3far")
-            unsafe ir.branchRarely(ir.compare(LLVMIntUGT, distance, ir.int(Tracks.bounds[3] - Tracks.plainL3)), elsewhere, here)
-            unsafe ir.position(at: here)
-            unsafe join(run, tracks, effect, below: [0], from: [3], distance: distance, hasOwn: true)
-            unsafe ir.jump(go)
-            unsafe ir.position(at: elsewhere)
-        } else {
-            // Each hull lies on one side of an L3 header behind no tag, one, or two.
-            for (number, place) in Tracks.bounds.enumerated().dropFirst().dropLast() {
-                let here = unsafe ir.newBlock("l3at\(place)"), elsewhere = unsafe ir.newBlock("l3elsewhere")
-                unsafe ir.branch(ir.equal(l3, ir.int(place)), here, elsewhere)
-                unsafe ir.position(at: here)
-                unsafe join(run, tracks, effect, below: Array(0..<number), from: Array(number..<4), distance: place == Tracks.plainL3 ? nil : distance, hasOwn: true)
-                unsafe ir.jump(go)
-                unsafe ir.position(at: elsewhere)
+    /// What helpers did, where any was called that works on the machine.
+    private func join(_ run: IR.Value, _ context: IR.Value, _ effect: IR.Value, _ written: IR.Value) {
+        func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(run, offset), .run) }
+        func leave(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(effect, offset), .run) }
+        let helped = unsafe ir.newBlock("helped"), go = unsafe ir.newBlock("whole")
+        unsafe ir.branch(ir.equal(of(Run.isPrepared, ir.i8), ir.constant(ir.i8, 0)), go, helped)
+        unsafe ir.position(at: helped)
+        unsafe leave(Outcome.first, ir.or(written, of(Run.effect + Outcome.first, ir.i64)))
+        let before = unsafe of(Run.effect + Outcome.before, ir.i32), known = unsafe ir.load(ir.i32, ir.offset(effect, Outcome.before), .run)
+        unsafe leave(Outcome.before, ir.select(ir.below(known, before), before, known))
+        let rest = unsafe ir.newBlock("rest"), all = unsafe ir.newBlock("all")
+        let flags = unsafe ir.or(of(Run.effect + Outcome.looked, ir.i8), of(Run.effect + Outcome.cleared, ir.i8))
+        let isMore = unsafe ir.notEqual(ir.or(ir.zext(flags, ir.i32), of(Run.effect + Outcome.restUpper, ir.i32)), ir.int(0))
+        unsafe ir.branchRarely(isMore, rest, all)
+        unsafe ir.position(at: rest)
+        _ = unsafe ir.external("apus_join", ir.void, [(effect, ir.pointer), (run, ir.pointer)])
+        unsafe ir.jump(all)
+        unsafe ir.position(at: all)
+        if program.mayAdjust {
+            let data = unsafe of(Run.data, ir.i64), end = unsafe of(Run.end, ir.i64)
+            let head = unsafe program.planted == .headDelta ? ir.int(0) : ir.trunc(ir.sub(data, of(Run.arrivalData, ir.i64)), ir.i32)
+            unsafe leave(Outcome.headDelta, head)
+            unsafe leave(Outcome.tailDelta, ir.trunc(ir.sub(end, of(Run.arrivalEnd, ir.i64)), ir.i32))
+            for unsafe (offset, value) in unsafe [(Context.data, data), (Context.end, end), (Context.meta, of(Run.meta, ir.i64))] {
+                unsafe ir.store(value, ir.offset(context, offset), .run)
             }
+            unsafe leave(Outcome.lowestEnd, of(Run.effect + Outcome.lowestEnd, ir.i32))
+            unsafe leave(Outcome.moved, of(Run.effect + Outcome.moved, ir.i8))
         }
-        if !program.recordsAnywhere { for offset in [Tracks.below, Tracks.from] { unsafe empty(tracks, offset) } }
-        for number in program.hulls.sorted() {
-            let (lower, upper) = unsafe bounds(tracks, Tracks.fixed + 8 * number)
-            let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
-            unsafe TrackEmitter(ir).record(tracks, ir.sub(lower, distance), ir.sub(upper, distance), if: isSome)
-        }
-        unsafe join(run, tracks, effect, below: [], from: [], distance: nil, hasOwn: true, isAnywhere: true)
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
-    }
-
-    /// Leaves both ranges, with these hulls of `Tracks.fixed` in them, moved by where the L3 header is.
-    private func join(_ run: IR.Value, _ tracks: IR.Value, _ effect: IR.Value, below: [Int], from: [Int], distance: IR.Value?, hasOwn: Bool = false, isAnywhere: Bool = false) {
-        for (offset, own, hulls) in [(Outcome.below, Tracks.below, below), (Outcome.from, Tracks.from, from)] {
-            var (lower, upper) = unsafe (ir.int(.max), ir.int(.min))
-            func include(_ other: (IR.Value, IR.Value)) { unsafe (lower, upper) = unsafe (ir.signedMin(lower, other.0), ir.signedMax(upper, other.1)) }
-            let hulls = hulls.filter(program.hulls.contains)
-            for number in hulls { unsafe include(bounds(tracks, Tracks.fixed + 8 * number)) }
-            if let distance = unsafe distance, !hulls.isEmpty {
-                let isSome = unsafe ir.compare(LLVMIntSLT, lower, upper)
-                unsafe (lower, upper) = unsafe (ir.select(isSome, ir.sub(lower, distance), lower), ir.select(isSome, ir.sub(upper, distance), upper))
-            }
-            if hasOwn, program.recordsAnywhere || isAnywhere { unsafe include(bounds(tracks, own)) }
-            if program.recordsInMachine { unsafe include(bounds(run, Run.effect + offset)) }
-            // As one: a locked counter waits for every store before it.
-            let both = unsafe ir.or(ir.zext(lower, ir.i64), ir.shl(ir.zext(upper, ir.i64), ir.word(32)))
-            unsafe ir.store(both, ir.offset(effect, offset), align: 4, .run)
-        }
-    }
-
-    private func bounds(_ record: IR.Value, _ offset: Int) -> (IR.Value, IR.Value) {
-        unsafe (ir.load(ir.i32, ir.offset(record, offset), .run), ir.load(ir.i32, ir.offset(record, offset + 4), .run))
     }
 }
 
@@ -207,6 +152,7 @@ import EBPF
     private let isPlaced: Bool
     private typealias Run = RunLayout.Run
     private typealias Context = RunLayout.Context
+    private typealias Outcome = RunLayout.Outcome
 
     init(_ program: ProgramEmitter) {
         ir = program.ir
@@ -223,7 +169,6 @@ import EBPF
         unsafe set(Run.end, of(Context.end, ir.i64))
         unsafe set(Run.meta, of(Context.meta, ir.i64))
         unsafe set(Run.arrivalData, data)
-        unsafe set(Run.arrivalL3, ir.add(data, of(Context.l3Offset, ir.i64)))
     }
 
     /// What only helpers look at.
@@ -236,6 +181,9 @@ import EBPF
         }
         unsafe set(Run.isMultiBuffer, of(Context.isMultiBuffer, ir.i8))
         unsafe ir.copy(ir.offset(run, Run.arrival), context, bytes: Context.size, align: 8)
+        unsafe ir.zero(ir.offset(run, Run.effect + Outcome.written), bytes: Outcome.writtenSize, align: 4)
+        unsafe set(Run.effect + Outcome.lowestEnd, ir.int(0))
+        for offset in [Outcome.moved, Outcome.looked, Outcome.cleared] { unsafe set(Run.effect + offset, ir.constant(ir.i8, 0)) }
         for offset in [Run.depth, Run.heldLock] { unsafe set(offset, ir.word(0)) }
         unsafe set(Run.image, ir.word(image))
         unsafe set(Run.budget, ir.word(Run.budgetMax))

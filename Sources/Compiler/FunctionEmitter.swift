@@ -116,9 +116,9 @@ import EBPF
 
     func runField(_ kind: IR.Kind, _ offset: Int) -> IR.Value { unsafe ir.load(kind, ir.offset(program.run, offset), .run) }
     func setRunField(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(program.run, offset), .run) }
-    enum Place { case data, end, meta, arrival, l3 }
+    enum Place { case data, end, meta, arrival }
 
-    /// An address in the packet at hand, or its arrival's first byte or L3 header.
+    /// An address in the packet at hand, or its arrival's first byte.
     func packetPlace(_ place: Place) -> IR.Value {
         let run = RunLayout.Run.self, context = RunLayout.Context.self
         switch place {
@@ -126,7 +126,6 @@ import EBPF
         case .end: return unsafe program.keepsPlace ? runField(ir.i64, run.end) : ofContext(context.end)
         case .meta: return unsafe program.keepsPlace ? runField(ir.i64, run.meta) : ofContext(context.meta)
         case .arrival: return unsafe program.keepsPlace ? runField(ir.i64, run.arrivalData) : ofContext(context.data)
-        case .l3: return unsafe program.keepsPlace ? runField(ir.i64, run.arrivalL3) : ir.add(ofContext(context.data), ofContext(context.l3Offset))
         }
     }
 
@@ -134,6 +133,8 @@ import EBPF
 
     func track(_ kind: IR.Kind, _ offset: Int) -> IR.Value { unsafe ir.load(kind, ir.offset(program.tracks, offset), align: 1, .run) }
     func setTrack(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(program.tracks, offset), .run) }
+    /// Something happened, which the effect names.
+    func happened(_ offset: Int) { unsafe ir.store(ir.constant(ir.i8, 1), ir.offset(track(ir.pointer, Tracks.effect), offset), .run) }
 
     /// The run ends here with `fault`, unless the condition holds.
     func fault(unless condition: IR.Value, _ fault: Fault) {
@@ -182,7 +183,7 @@ import EBPF
 
     /// A marked instruction wants the checksum of a partial packet finished (checksum contract, section 4).
     private func look(_ i: DecodedInstruction) {
-        if i.marks & RunLayout.Run.clearsMark != 0 { unsafe setTrack(Tracks.cleared, ir.constant(ir.i8, 1)) }
+        if i.marks & RunLayout.Run.clearsMark != 0 { happened(RunLayout.Outcome.cleared) }
         let asks = i.marks & RunLayout.Run.lookMarks
         guard unit.watchesChecksum, asks != 0, program.planted != .noLook else { return }
         let marks = unsafe ir.constant(ir.i8, UInt64(asks))
@@ -201,7 +202,7 @@ import EBPF
                                                                (from, ir.i64), (ir.word(size), ir.i64)])
         unsafe ir.branch(ir.notEqual(answer, ir.int(0)), finished, go)
         unsafe ir.position(at: finished)
-        unsafe setTrack(Tracks.looked, ir.constant(ir.i8, 1))
+        happened(RunLayout.Outcome.looked)
         unsafe setTrack(Tracks.watched, ir.constant(ir.i8, 0))
         unsafe ir.jump(go)
         unsafe ir.position(at: go)

@@ -49,7 +49,7 @@ extension FunctionEmitter {
 
     /// `struct xdp_md`, by the distance from its start.
     private func contextField(_ distance: IR.Value) -> IR.Value {
-        let run = RunLayout.Run.self, context = RunLayout.Context.self
+        let context = RunLayout.Context.self
         let fields: [(Int, IR.Value)] = unsafe [
             (0, packetPlace(.data)), (4, program.planted == .contextEnd ? ofContext(RunLayout.Context.end) : packetPlace(.end)), (8, packetPlace(.meta)),
             (12, arrival32(context.ingressIndex)), (16, arrival32(context.rxQueue)),

@@ -31,9 +31,6 @@ struct NotCompilable: Error { let reason: String }
     var recordsInMachine: Bool
     /// A target may stand there.
     var mayRedirect: Bool
-    /// Hulls of `Tracks.fixed` that stores widen, and whether any store is recorded relative to the L3 header.
-    var hulls: Set<Int>
-    var recordsAnywhere: Bool
     let hasTailCalls: Bool
 
     /// A function stores the context, or what may be it: others may find it in memory.
@@ -58,9 +55,7 @@ struct NotCompilable: Error { let reason: String }
         mayAdjust = hasTailCalls || !operations.isDisjoint(with: [.adjustHead, .adjustTail, .adjustMeta])
         needsMachine = unit.isSandboxed || hasTailCalls
         keepsPlace = unit.isSandboxed || mayAdjust
-        (mayRedirect, recordsAnywhere, recordsInMachine) = (hasTailCalls, hasTailCalls, unit.isSandboxed || mayAdjust)
-        // Where a tail call leads, stores go anywhere.
-        hulls = hasTailCalls ? Set(0..<4) : []
+        (mayRedirect, recordsInMachine) = (hasTailCalls, unit.isSandboxed || mayAdjust)
         isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
     }
 
@@ -136,22 +131,9 @@ struct NotCompilable: Error { let reason: String }
 /// What one run's compiled code knows besides the `Machine`: offsets into its record.
 enum Tracks {
     static let context = 0              // address of the packet's XDPContext
-    static let watched = 8, looked = 9, cleared = 10
-    /// Four hulls of lower and upper bound in 32 bits, for stores whose place is known while compiling: each lies in one
-    /// of the ranges that an L3 header behind 0, 1 or 2 tags does not divide. As in a frame without tags, where they are
-    /// right as they are: relative to `plainL3`.
-    static let fixed = 16
-    /// Below L3 and from L3 on, relative to it, as in `Effect`.
-    static let below = 48, from = 56
-    static let size = 64
-
-    /// Where an L3 header stands that no tag precedes.
-    static let plainL3: Int32 = 14
-    /// From the arrival's first byte.
-    static let bounds: [Int32] = [.min + plainL3, plainL3, 18, 22, .max]
-
-    /// The hull that takes all of these bytes.
-    static func number(_ range: ByteRange) -> Int? {
-        (0..<4).first { bounds[$0] <= range.lower && range.upper <= bounds[$0 + 1] }
-    }
+    static let effect = 8               // address of its Effect, which began as zeros
+    /// Which of the arrival's first bytes were written, as `WrittenBytes.first`: here, where it can stay in a register.
+    static let written = 16
+    static let watched = 24
+    static let size = 32
 }

@@ -1,12 +1,30 @@
 import EBPF
 
 /// How the packet stores of one function are recorded: once for all that a block makes through one register, where they
-/// certainly reach the packet and on one side of any L3 header.
+/// certainly reach the packet.
 struct TrackPlan {
-    /// Bytes from the register at the leading store, and the hull of `Tracks.fixed` they go to.
+    /// Bytes from the register at the leading store.
     struct Group {
-        let number: Int
-        var lower, upper: Int
+        private(set) var lower: Int
+        /// Bit n: byte `lower` + n.
+        private(set) var bits: UInt64
+        /// Where they can be, from the arrival's first byte.
+        private(set) var range: ByteRange
+        var span: Int { 64 - bits.leadingZeroBitCount }
+
+        init(_ offset: Int, _ bytes: Int, _ range: ByteRange) {
+            (lower, bits, self.range) = (offset, TrackPlan.bits(bytes), range)
+        }
+
+        /// - Returns: false, and nothing changed, where the bytes lie too far apart.
+        mutating func add(_ offset: Int, _ bytes: Int, _ range: ByteRange) -> Bool {
+            let lowest = min(lower, offset)
+            guard max(lower + span, offset + bytes) - lowest <= 64 else { return false }
+            bits = bits << UInt64(lower - lowest) | TrackPlan.bits(bytes) << UInt64(offset - lowest)
+            lower = lowest
+            self.range.include(range.lower, range.upper)
+            return true
+        }
     }
 
     /// By the instruction that records for its group.
@@ -22,8 +40,8 @@ struct TrackPlan {
             while at < block.end {
                 let i = unit.code[at]
                 if !i.operation.isLoad, i.operation.isMemory, let range = unit.stores?[at], unit.certainStores.contains(at),
-                   !TrackPlan.isFixed(range, bytes: i.operation.bytes), let number = Tracks.number(range) {
-                    add(at, Int(i.destination), number, Int(i.offset), Int(i.offset) + i.operation.bytes, &open)
+                   !TrackPlan.isFixed(range, bytes: i.operation.bytes) {
+                    add(at, Int(i.destination), Int(i.offset), i.operation.bytes, range, &open)
                 }
                 // A tail call may be the end of the run: what comes behind it is recorded behind it.
                 if i.operation.isCall { open = [:] }
@@ -36,15 +54,15 @@ struct TrackPlan {
     /// The place is known while compiling.
     static func isFixed(_ range: ByteRange, bytes: Int) -> Bool { Int64(range.upper) - Int64(range.lower) == Int64(bytes) }
 
-    private mutating func add(_ at: Int, _ register: Int, _ number: Int, _ lower: Int, _ upper: Int, _ open: inout [Int: Int]) {
-        if let leader = open[register], var group = leaders[leader], group.number == number {
-            group.lower = min(group.lower, lower)
-            group.upper = max(group.upper, upper)
-            leaders[leader] = group
+    /// The lowest of 64.
+    static func bits(_ count: Int) -> UInt64 { count <= 0 ? 0 : UInt64.max >> UInt64(64 - count) }
+
+    private mutating func add(_ at: Int, _ register: Int, _ offset: Int, _ bytes: Int, _ range: ByteRange, _ open: inout [Int: Int]) {
+        if let leader = open[register], leaders[leader]?.add(offset, bytes, range) == true {
             followers.insert(at)
             return
         }
         open[register] = at
-        leaders[at] = Group(number: number, lower: lower, upper: upper)
+        leaders[at] = Group(offset, bytes, range)
     }
 }

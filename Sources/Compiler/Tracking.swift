@@ -2,69 +2,57 @@ internal import CLLVM
 import EBPF
 
 /// Which packet bytes a run may have written (checksum contract, section 3): only at stores that the analysis says can
-/// reach the packet. A place known while compiling costs constants; any other a few instructions.
+/// reach the packet. A place known while compiling costs a constant; any other a few instructions.
 extension FunctionEmitter {
     func record(_ register: Int, _ offset: Int, bytes: Int, at: Int) {
         guard !unit.isReadOnly, !isOwnFrame(register, offset, bytes: bytes, at: at), program.planted != .noTracking,
               !trackPlan.followers.contains(at) else { return }
-        if let group = trackPlan.leaders[at] { return recordGroup(group, register) }
-        guard let stores = unit.stores else { return unsafe recordAddress(ir.add(self.register(register), ir.word(offset)), bytes) }
-        guard let range = stores[at] else { return }
-        if TrackPlan.isFixed(range, bytes: bytes), unit.certainStores.contains(at) { return recordFixed(range.lower, range.upper) }
-        unsafe recordAddress(ir.add(self.register(register), ir.word(offset)), bytes)
-    }
-
-    private func recordGroup(_ group: TrackPlan.Group, _ register: Int) {
-        let first = unsafe ir.add(packetPlace(.arrival), ir.word(Int(Tracks.plainL3)))
-        program.hulls.insert(group.number)
-        // Packets are shorter than 2 GiB.
-        let place = unsafe ir.trunc(ir.sub(self.register(register), first), ir.i32)
-        unsafe widen(Tracks.fixed + 8 * group.number, ir.add(place, ir.int(Int32(group.lower))), ir.add(place, ir.int(Int32(group.upper))), if: nil)
-    }
-
-    private func recordFixed(_ lower: Int32, _ upper: Int32) {
-        for number in 0..<4 {
-            let from = max(lower, Tracks.bounds[number]), to = min(upper, Tracks.bounds[number + 1])
-            guard from < to else { continue }
-            program.hulls.insert(number)
-            unsafe widen(Tracks.fixed + 8 * number, ir.int(from - Tracks.plainL3), ir.int(to - Tracks.plainL3), if: nil)
+        if let group = trackPlan.leaders[at] {
+            let bits = program.planted == .groupedWrites ? 1 : group.bits
+            return unsafe record(bits, at: place(register, group.lower), span: group.span, group.range)
         }
+        guard let stores = unit.stores else { return recordAnywhere(register, offset, bytes) }
+        guard let range = stores[at] else { return }
+        if unit.certainStores.contains(at), TrackPlan.isFixed(range, bytes: bytes) { recordFixed(range) } else { recordAnywhere(register, offset, bytes) }
     }
 
-    /// What lies outside of the packet is none of it: stack, maps, metadata.
-    private func recordAddress(_ address: IR.Value, _ bytes: Int) {
-        program.recordsAnywhere = true
+    private func recordFixed(_ range: ByteRange) {
+        // What lies in front of the arrival's first byte was recorded when the head grew.
+        let lower = max(0, range.lower)
+        guard lower < range.upper else { return }
+        unsafe record(TrackPlan.bits(Int(range.upper - lower)), at: ir.word(Int(lower)), span: Int(range.upper - lower), ByteRange(lower, range.upper))
+    }
+
+    /// From the arrival's first byte.
+    private func place(_ register: Int, _ offset: Int) -> IR.Value {
+        unsafe ir.add(ir.sub(self.register(register), packetPlace(.arrival)), ir.word(offset))
+    }
+
+    /// What lies outside of the packet is none of it: stack, maps, metadata. (The last byte tells, as in `Packet.willStore`.)
+    private func recordAnywhere(_ register: Int, _ offset: Int, _ bytes: Int) {
+        let last = unsafe ir.add(self.register(register), ir.word(offset + bytes - 1))
         let data = unsafe packetPlace(.data), end = unsafe packetPlace(.end)
-        let isPacket = unsafe ir.below(ir.sub(address, data), ir.sub(end, data))
-        // Packets are shorter than 2 GiB.
-        let lower = unsafe ir.trunc(ir.sub(address, packetPlace(.l3)), ir.i32)
-        let upper = unsafe ir.add(lower, ir.int(Int32(bytes)))
-        unsafe TrackEmitter(ir).record(program.tracks, lower, upper, if: isPacket)
+        let inside = unsafe ir.newBlock("packet"), go = unsafe ir.newBlock("recorded")
+        unsafe ir.branch(ir.below(ir.sub(last, data), ir.sub(end, data)), inside, go)
+        unsafe ir.position(at: inside)
+        unsafe record(TrackPlan.bits(bytes), at: place(register, offset), span: bytes, nil)
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
     }
 
-    private func widen(_ offset: Int, _ lower: IR.Value, _ upper: IR.Value, if condition: IR.Value?) {
-        unsafe TrackEmitter(ir).widen(program.tracks, offset, lower, upper, if: condition)
-    }
-}
-
-/// Hulls in a record of 32-bit bounds.
-struct TrackEmitter {
-    let ir: IR
-
-    init(_ ir: IR) { self.ir = ir }
-
-    func widen(_ record: IR.Value, _ offset: Int, _ lower: IR.Value, _ upper: IR.Value, if condition: IR.Value?) {
-        let low = unsafe ir.offset(record, offset), high = unsafe ir.offset(record, offset + 4)
-        let oldLow = unsafe ir.load(ir.i32, low, .run), oldHigh = unsafe ir.load(ir.i32, high, .run)
-        let newLow = unsafe ir.signedMin(oldLow, lower), newHigh = unsafe ir.signedMax(oldHigh, upper)
-        unsafe ir.store(condition.map { unsafe ir.select($0, newLow, oldLow) } ?? newLow, low, .run)
-        unsafe ir.store(condition.map { unsafe ir.select($0, newHigh, oldHigh) } ?? newHigh, high, .run)
-    }
-
-    /// Relative to L3: what lies across it goes to both sides, as in `Effect.record`.
-    func record(_ tracks: IR.Value, _ lower: IR.Value, _ upper: IR.Value, if condition: IR.Value) {
-        let zero = unsafe ir.int(0)
-        unsafe widen(tracks, Tracks.below, lower, ir.signedMin(upper, zero), if: ir.and(condition, ir.compare(LLVMIntSLT, lower, zero)))
-        unsafe widen(tracks, Tracks.from, ir.signedMax(lower, zero), upper, if: ir.and(condition, ir.compare(LLVMIntSGT, upper, zero)))
+    /// Bit n: the byte at `place` + n, of `span` bytes. `range`: what the analysis says that place and span can be.
+    private func record(_ bits: UInt64, at place: IR.Value, span: Int, _ range: ByteRange?) {
+        let window = 64
+        func widen(_ bits: IR.Value) { unsafe setTrack(Tracks.written, ir.or(track(ir.i64, Tracks.written), bits)) }
+        if let range, range.lower >= 0, range.upper <= window { return unsafe widen(ir.shl(ir.word(bits), place)) }
+        let near = unsafe ir.newBlock("near"), far = unsafe ir.newBlock("far"), go = unsafe ir.newBlock("written")
+        unsafe ir.branchRarely(ir.compare(LLVMIntUGT, place, ir.word(window - span)), far, near)
+        unsafe ir.position(at: near)
+        unsafe widen(ir.shl(ir.word(bits), place))
+        unsafe ir.jump(go)
+        unsafe ir.position(at: far)
+        if program.planted != .farWrites { unsafe widen(ir.external("apus_wrote", ir.i64, [(track(ir.pointer, Tracks.effect), ir.pointer), (place, ir.i64), (ir.word(bits), ir.i64)])) }
+        unsafe ir.jump(go)
+        unsafe ir.position(at: go)
     }
 }

@@ -49,7 +49,7 @@ public struct ProgramStage {
         let start = unsafe packet.data
         unsafe (runs.contexts + number).initialize(to: XDPContext(
             data: start, dataEnd: start + packet.dataLength, dataMeta: start, bufferStart: packet.buffer,
-            bufferEnd: packet.buffer + packet.bufferLength, l3Offset: runs.shadows[number].headers.l3, ingressIndex: portIndex,
+            bufferEnd: packet.buffer + packet.bufferLength, ingressIndex: portIndex,
             rxQueue: 0, isMultiBuffer: !packet.isLinear, bytesBehind: packet.length &- packet.dataLength))
         let state = packet.state
         guard watchesChecksum, state.isPartial else { return }

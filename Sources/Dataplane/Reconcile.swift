@@ -36,17 +36,15 @@ struct Reconcile {
     /// Only the MAC addresses were written: neither a header's place nor a covered byte can have changed.
     @_noLocks
     static func touchesOnlyAddresses(_ effect: Effect, _ shadow: borrowing Shadow) -> Bool {
-        guard effect.writtenFromL3.isEmpty, effect.headDelta == 0, effect.tailDelta == 0, effect.lowestEnd == 0 else {
-            return false
-        }
-        return Int(effect.writtenBelowL3.upper) &+ shadow.headers.l3 <= 12
+        guard effect.headDelta == 0, effect.tailDelta == 0, effect.lowestEnd == 0 else { return false }
+        return !effect.written.reaches(from: min(12, shadow.headers.l3))
     }
 
     /// Everything from the network header on is as it arrived, and found behind a link layer of another length: a
     /// tag was pushed, popped or rewritten.
     @_noLocks
     static func changesOnlyLinkLayer(_ effect: Effect, _ shadow: borrowing Shadow, _ final: Headers) -> Bool {
-        effect.writtenFromL3.isEmpty && effect.tailDelta == 0 && effect.lowestEnd == 0
+        !effect.written.reaches(from: shadow.headers.l3) && effect.tailDelta == 0 && effect.lowestEnd == 0
             && final.network != .other && final.network == shadow.headers.network
             && final.l3 == shadow.headers.l3 &- Int(effect.headDelta)
     }
@@ -125,8 +123,7 @@ struct Reconcile {
 
     @_noLocks
     private static func mayHaveWrittenField(_ effect: Effect, _ shadow: borrowing Shadow) -> Bool {
-        let field = Int32(truncatingIfNeeded: shadow.headers.checksumField &- shadow.headers.l3)
-        return effect.writtenFromL3.lower < field &+ 2 && field < effect.writtenFromL3.upper
+        effect.written.overlaps(shadow.headers.checksumField, shadow.headers.checksumField &+ 2)
     }
 
     /// The new seed, and the state that goes with it.
@@ -199,8 +196,7 @@ struct Reconcile {
                       isMoved: Bool) -> Bool {
         let old = shadow.headers
         let isInShadow = effect.tailDelta == 0 && effect.lowestEnd == 0 && !isMoved
-            && (effect.writtenFromL3.isEmpty || old.l3 &+ Int(effect.writtenFromL3.upper) <= shadow.count)
-            && old.payload <= shadow.count && headers.transportLength == old.transportLength
+            && effect.written.end <= shadow.count && old.payload <= shadow.count && headers.transportLength == old.transportLength
         let count = min(shadow.count &- old.l4, old.transportLength)
         if headers.transport == .sctp {
             // A CRC has no difference worth the name; addresses are no part of it.

@@ -25,8 +25,6 @@ public enum XDPVerdict: UInt32, Sendable {
     public var dataMeta: UnsafeMutableRawPointer
     /// The lowest address the packet and its metadata may be moved to, and one past the highest.
     public var bufferStart, bufferEnd: UnsafeMutableRawPointer
-    /// Bytes from `data` to the L3 header, on arrival: ranges count from there.
-    public var l3Offset: Int
     public var ingressIndex, rxQueue: UInt32
     /// More of the packet lies behind `dataEnd`, in other segments.
     public var isMultiBuffer: Bool
@@ -41,14 +39,13 @@ public enum XDPVerdict: UInt32, Sendable {
 
     @_noLocks
     public init(data: UnsafeMutableRawPointer, dataEnd: UnsafeMutableRawPointer, dataMeta: UnsafeMutableRawPointer,
-                bufferStart: UnsafeMutableRawPointer, bufferEnd: UnsafeMutableRawPointer, l3Offset: Int = 14,
+                bufferStart: UnsafeMutableRawPointer, bufferEnd: UnsafeMutableRawPointer,
                 ingressIndex: UInt32 = 0, rxQueue: UInt32 = 0, isMultiBuffer: Bool = false, bytesBehind: Int = 0) {
         unsafe self.data = data
         unsafe self.dataEnd = dataEnd
         unsafe self.dataMeta = dataMeta
         unsafe self.bufferStart = bufferStart
         unsafe self.bufferEnd = bufferEnd
-        self.l3Offset = l3Offset
         self.ingressIndex = ingressIndex
         self.rxQueue = rxQueue
         self.isMultiBuffer = isMultiBuffer

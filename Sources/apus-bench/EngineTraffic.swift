@@ -99,6 +99,6 @@ import Glibc
     private func context(_ number: Int, _ copy: Int) -> XDPContext {
         let start = unsafe place(number, in: buffer(number, copy)), packet = packets[number]
         return unsafe XDPContext(data: start, dataEnd: start + packet.count, dataMeta: start, bufferStart: start - EngineTraffic.headroom,
-                                 bufferEnd: start - EngineTraffic.headroom + EngineTraffic.room, l3Offset: packet[12] == 0x81 ? 18 : 14, ingressIndex: 1)
+                                 bufferEnd: start - EngineTraffic.headroom + EngineTraffic.room, ingressIndex: 1)
     }
 }

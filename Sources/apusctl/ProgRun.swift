@@ -84,8 +84,7 @@ struct ProgRun: ParsableCommand {
     private func document(_ run: PacketRun, _ lines: [LineDocument]?) throws -> String {
         let effect = run.effect
         let changed = EffectDocument(
-            verdict: "\(effect.verdict)", wrote: effect.wrote, written_below_l3: range(effect.writtenBelowL3),
-            written_from_l3: range(effect.writtenFromL3), head_delta: Int(effect.headDelta), tail_delta: Int(effect.tailDelta),
+            verdict: "\(effect.verdict)", wrote: effect.wrote, written: effect.written.ranges.map { [Int($0.lower), Int($0.upper)] }, head_delta: Int(effect.headDelta), tail_delta: Int(effect.tailDelta),
             lowest_end: Int(effect.lowestEnd), looked: effect.looked, fault: effect.fault == .none ? nil : "\(effect.fault)")
         let document = RunDocument(
             return_value: run.returnValue, duration_ns: run.durationNanoseconds, data_out_length: run.bytes.count, effect: changed,
@@ -96,8 +95,6 @@ struct ProgRun: ParsableCommand {
         encoder.outputFormatting = [.sortedKeys]
         return String(decoding: try encoder.encode(document), as: UTF8.self)
     }
-
-    private func range(_ range: ByteRange) -> [Int]? { range.isEmpty ? nil : [Int(range.lower), Int(range.upper)] }
 
     private func fill(_ argument: String, _ program: LoadedProgram) throws {
         guard let split = argument.firstIndex(of: "=") else { throw Failure("--map is NAME=FILE, not '\(argument)'.") }
@@ -161,8 +158,8 @@ struct ChecksumArgument: ExpressibleByArgument {
 private struct EffectDocument: Encodable {
     let verdict: String
     let wrote: Bool
-    let written_below_l3: [Int]?
-    let written_from_l3: [Int]?
+    /// From, and up to, counted from the first byte the packet arrived with.
+    let written: [[Int]]
     let head_delta, tail_delta, lowest_end: Int
     let looked: Bool
     let fault: String?

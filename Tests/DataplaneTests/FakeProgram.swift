@@ -53,16 +53,13 @@ struct FakeProgram {
     let run: (inout View) -> Void
 
     /// Runs on the packet and reports, as an engine does.
-    func callAsFunction(_ packet: borrowing Packet, l3: Int) -> Effect {
+    func callAsFunction(_ packet: borrowing Packet) -> Effect {
         var view = View(packet.bytes)
         run(&view)
         var effect = Effect()
         effect.verdict = .pass
         effect.cleared = true
-        for at in view.written {
-            if at < l3 { effect.writtenBelowL3.include(Int32(at - l3), Int32(at - l3 + 1)) }
-            else { effect.writtenFromL3.include(Int32(at - l3), Int32(at - l3 + 1)) }
-        }
+        for at in view.written { effect.written.record(at, at + 1) }
         effect.headDelta = Int32(-view.grown)
         effect.tailDelta = Int32(view.tailDelta)
         effect.lowestEnd = Int32(view.lowestEnd)

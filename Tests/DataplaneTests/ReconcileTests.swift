@@ -117,7 +117,7 @@ extension DPDKSuites {
             let packet = PacketBench.shared.packet(frame, state)
             var shadow = Shadow()
             shadow.take(packet)
-            let effect = FakeProgram(run: row.program)(packet, l3: Reference.l3(frame))
+            let effect = FakeProgram(run: row.program)(packet)
             Reconcile(counters: counters.checksums)(packet, effect, shadow)
             return (packet.bytes, packet.state)
         }

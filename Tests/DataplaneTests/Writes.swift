@@ -97,7 +97,7 @@ enum Writes {
         let packet = PacketBench.shared.packet(frame, state), counters = TestCounters()
         var shadow = Shadow()
         shadow.take(packet)
-        let effect = FakeProgram(run: { change.write(&$0, specimen) })(packet, l3: specimen.l3)
+        let effect = FakeProgram(run: { change.write(&$0, specimen) })(packet)
         Reconcile(counters: counters.checksums)(packet, effect, shadow)
         report.count(("program", change.name), ("state", "\(kind)"), ("protocol", specimen.transport.rawValue), ("network", specimen.network.rawValue),
                      ("nesting", "plain, \(specimen.tags) tags"), ("padding", "\(specimen.padding)"))

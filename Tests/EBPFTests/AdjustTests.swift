@@ -49,14 +49,12 @@ import Testing
         return bytes
     }
 
-    /// In arrival coordinates: every byte of the final packet that is new or differs lies inside the reported ranges.
-    private static func isCovered(_ before: [UInt8], _ run: Bench.Run, l3Offset: Int) -> Bool {
+    /// Every byte of the final packet that is new or differs is reported, counted as the packet arrived.
+    private static func isCovered(_ before: [UInt8], _ run: Bench.Run) -> Bool {
         for (i, byte) in run.bytes.enumerated() {
             let old = i + Int(run.effect.headDelta)
             if before.indices.contains(old) && before[old] == byte { continue }
-            let at = Int32(old - l3Offset)
-            let range = at < 0 ? run.effect.writtenBelowL3 : run.effect.writtenFromL3
-            if at < range.lower || at >= range.upper { return false }
+            if !run.effect.written.names(old) { return false }
         }
         return true
     }
@@ -92,7 +90,7 @@ import Testing
             let run = bench.run(program, packet)
             try #require(run.outcome == kernel.run(packet), "\(number): \(commands)")
             try #require(program.map(named: "results")?.contents == kernel.entries("results"), "\(number): \(commands)")
-            try #require(AdjustTests.isCovered(packet, run, l3Offset: 14), "\(number): \(commands) \(run.effect)")
+            try #require(AdjustTests.isCovered(packet, run), "\(number): \(commands) \(run.effect)")
             try #require(run.effect.tailDelta == Int32(run.bytes.count - packet.count) + run.effect.headDelta)
             try #require(run.effect.lowestEnd <= min(0, run.effect.tailDelta))
             if run.effect.moved { moved += 1 }
@@ -115,38 +113,35 @@ import Testing
     @Test func grownHead() throws {
         let effect = try run([Command(kind: 0, distance: -20)]).effect
         #expect(effect.headDelta == -20 && effect.tailDelta == 0 && effect.lowestEnd == 0 && !effect.moved)
-        #expect(effect.writtenBelowL3 == ByteRange(-34, -13))
-        #expect(effect.writtenFromL3.isEmpty)
+        #expect(effect.written.ranges == [ByteRange(-20, 1)])
     }
 
     /// Nothing but growing: the exposed bytes alone, up to the old start.
     @Test func exposedBytesAreWritten() throws {
         let code = [Asm.mov(6, 1), Asm.mov(2, imm: -18), Asm.call(44), Asm.mov(0, imm: 2), Asm.exit]
         let effect = (Bench().run(try LoadedProgram.bare(code), [UInt8](repeating: 1, count: 60))).effect
-        #expect(effect.writtenBelowL3 == ByteRange(-32, -14) && effect.writtenFromL3.isEmpty && effect.headDelta == -18)
+        #expect(effect.written.ranges == [ByteRange(-18, 0)] && effect.headDelta == -18)
     }
 
     /// Decapsulation beyond the L3 header: what is stored at the new start lies above it.
     @Test func shrunkHead() throws {
         let effect = try run([Command(kind: 0, distance: 34)]).effect
         #expect(effect.headDelta == 34 && effect.tailDelta == 0)
-        #expect(effect.writtenBelowL3.isEmpty)
-        #expect(effect.writtenFromL3 == ByteRange(20, 41))
+        #expect(effect.written.ranges == [ByteRange(34, 35), ByteRange(54, 55)])
     }
 
     /// The contract's example: cut by 8 and grown by 8 leaves no delta, and eight bytes zeroed without a store.
     @Test func cutAndGrownTail() throws {
         let result = try run([Command(kind: 1, distance: -8), Command(kind: 1, distance: 8)])
         #expect(result.effect.tailDelta == 0 && result.effect.lowestEnd == -8 && result.effect.headDelta == 0)
-        #expect(result.effect.writtenFromL3 == ByteRange(6, 86))        // the store at 20, to the end
+        #expect(result.effect.written.ranges == [ByteRange(0, 1), ByteRange(20, 21), ByteRange(92, 100)])
         #expect(Array(result.bytes[92..<100]) == [UInt8](repeating: 0, count: 8))
     }
 
     /// Metadata is no packet byte; it moves with the head.
     @Test func metadataIsNotWritten() throws {
         let result = try run([Command(kind: 2, distance: -8), Command(kind: 0, distance: -4)])
-        #expect(result.effect.writtenBelowL3 == ByteRange(-18, -14))     // the new head, and the store into it
-        #expect(result.effect.writtenFromL3 == ByteRange(2, 3))          // the store at 20
+        #expect(result.effect.written.ranges == [ByteRange(-4, 0), ByteRange(16, 17)])     // the new head, and the store at 20
         #expect(result.data - result.meta == 8)
     }
 
@@ -179,16 +174,15 @@ import Testing
         #expect(result.effect.tailDelta == 0 && result.bytes.count == 100)
     }
 
-    /// Stores across the L3 header belong to both sides; the hull grows to the byte.
-    @Test func straddlingStore() throws {
+    /// Each byte by itself.
+    @Test func storesToTheByte() throws {
         let code = [Asm.load(Asm.word, 6, 1, 0), Asm.store(Asm.word, 6, 12, imm: 0), Asm.mov(0, imm: 2), Asm.exit]
         let program = try LoadedProgram.bare(code)
         let effect = (Bench().run(program, [UInt8](repeating: 1, count: 60))).effect
-        #expect(effect.writtenBelowL3 == ByteRange(-2, 0))
-        #expect(effect.writtenFromL3 == ByteRange(0, 2))
+        #expect(effect.written.ranges == [ByteRange(12, 16)])
         // Atomics count as stores; a store to the stack or to metadata does not.
         let atomic = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 0), Asm.mov(2, imm: 1), Asm.atomic(true, 1, 6, 32, 2), Asm.mov(0, imm: 2), Asm.exit])
-        #expect((Bench().run(atomic, [UInt8](repeating: 1, count: 60))).effect.writtenFromL3 == ByteRange(18, 26))
+        #expect((Bench().run(atomic, [UInt8](repeating: 1, count: 60))).effect.written.ranges == [ByteRange(32, 40)])
         let elsewhere = try LoadedProgram.bare([Asm.load(Asm.word, 6, 1, 8), Asm.store(Asm.word, 6, 0, imm: 0), Asm.store(Asm.word, 10, -4, imm: 0), Asm.mov(0, imm: 2), Asm.exit])
         let run = Bench(metadata: 4).run(elsewhere, [UInt8](repeating: 1, count: 60))
         #expect(!run.effect.wrote)

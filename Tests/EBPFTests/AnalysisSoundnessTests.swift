@@ -5,9 +5,8 @@ import Testing
 
 /// What runs do is within what the analysis said: for real programs, and for random ones, run as strangers.
 @Suite struct AnalysisSoundnessTests {
-    private func check(_ analysis: Analysis, _ effect: Effect, l3Offset: Int, _ what: @autoclosure () -> String) {
-        #expect(analysis.mayWrite(effect.writtenBelowL3, l3Offset: l3Offset), "\(what()): \(effect)")
-        #expect(analysis.mayWrite(effect.writtenFromL3, l3Offset: l3Offset), "\(what()): \(effect)")
+    private func check(_ analysis: Analysis, _ effect: Effect, _ what: @autoclosure () -> String) {
+        #expect(analysis.mayWrite(effect.written), "\(what()): \(effect)")
         if analysis.isReadOnly { #expect(!effect.wrote, "\(what()): \(effect)") }
         guard analysis.limit == nil, !analysis.writesElsewhere else { return }
         if effect.headDelta != 0 { #expect(analysis.adjustments.contains { $0.helper == "bpf_xdp_adjust_head" }, "\(what())") }
@@ -35,10 +34,7 @@ import Testing
                 loaded += 1
                 var traffic = Traffic(seed: UInt64(loaded))
                 for _ in 0..<400 {
-                    let (packet, l3Offset) = traffic.next()
-                    var bench = Bench()
-                    bench.l3Offset = l3Offset
-                    check(program.analysis, bench.run(program, packet).effect, l3Offset: l3Offset, "\(object) \(name)")
+                    check(program.analysis, Bench().run(program, traffic.next()).effect, "\(object) \(name)")
                 }
             }
         }
@@ -226,9 +222,9 @@ import Testing
                 let l4Length = finished.count - frame.l4Offset
                 let seed = Frame.big(UInt16(Frame.sum(frame.source + frame.destination + [0, frame.isUDP ? 17 : 6] + Frame.big(UInt16(l4Length)))))
                 seeded.replaceSubrange(at..<(at + 2), with: seed)
-                let a = run(program, seeded, l3Offset: frame.l3Offset, finishing: (at, Array(finished[at..<(at + 2)])))
-                let b = run(program, finished, l3Offset: frame.l3Offset, finishing: nil)
-                check(program.analysis, a.effect, l3Offset: frame.l3Offset, "program \(round)")
+                let a = run(program, seeded, finishing: (at, Array(finished[at..<(at + 2)])))
+                let b = run(program, finished, finishing: nil)
+                check(program.analysis, a.effect, "program \(round)")
                 runs += 1
                 if a.effect.looked { looked += 1 } else { closed += 1 }
                 var (x, y) = (a.bytes, b.bytes)
@@ -244,14 +240,14 @@ import Testing
     /// One for all runs, by one test: unverified programs may show the packet's address.
     nonisolated(unsafe) private static let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 64)
 
-    private func run(_ program: LoadedProgram, _ packet: [UInt8], l3Offset: Int, finishing: (at: Int, bytes: [UInt8])?) -> (effect: Effect, bytes: [UInt8], map: [UInt8]?) {
+    private func run(_ program: LoadedProgram, _ packet: [UInt8], finishing: (at: Int, bytes: [UInt8])?) -> (effect: Effect, bytes: [UInt8], map: [UInt8]?) {
         let headroom = 256
         let buffer = unsafe AnalysisSoundnessTests.buffer
         _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
         unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[headroom...]).copyBytes(from: packet)
         let start = unsafe buffer.baseAddress!
         var context = unsafe XDPContext(data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom,
-                                        bufferStart: start, bufferEnd: start + buffer.count, l3Offset: l3Offset)
+                                        bufferStart: start, bufferEnd: start + buffer.count)
         _ = try? program.map(named: "m")?.update([0, 0, 0, 0], [UInt8](repeating: 0, count: 16))
         var effect = Effect()
         withExtendedLifetime(program) {

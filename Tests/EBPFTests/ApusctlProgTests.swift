@@ -76,7 +76,7 @@ import Testing
 
     private struct Reply: Decodable, Equatable {
         struct Change: Decodable, Equatable {
-            let verdict: String, wrote: Bool, written_from_l3: [Int]?
+            let verdict: String, wrote: Bool, written: [[Int]]
         }
         let return_value: UInt32, duration_ns: UInt64, data_out_length: Int
         let effect: Change
@@ -95,7 +95,7 @@ import Testing
         let json = try run(common + ["--json", "--map", "verdicts=\(map)", "--data-out", output, "--repeat", "5", "--checksum", "partial,34,16"])
         let reply = try JSONDecoder().decode(Reply.self, from: Data(json.output.utf8))
         #expect(reply.return_value == 3 && reply.data_out_length == 60 && reply.duration_ns > 0)
-        #expect(reply.effect == Reply.Change(verdict: "tx", wrote: true, written_from_l3: [1, 2]))
+        #expect(reply.effect == Reply.Change(verdict: "tx", wrote: true, written: [[15, 16]]))
         #expect(reply.checksum_before == "partial,34,16" && reply.checksum_after == nil)
         #expect(json.output.contains("\"checksum_after\":null"))
         packet[15] = 5

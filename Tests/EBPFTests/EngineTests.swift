@@ -35,30 +35,25 @@ struct Twins {
         var a = expected.effect, b = found.effect
         // Map addresses differ between twins.
         if a.redirect.map != 0 && b.redirect.map != 0 { (a.redirect.map, b.redirect.map) = (1, 1) }
-        // Behind three tags the fixed hulls may be cut coarser (Tracks.fixed): no byte is missing.
-        let isExact = [14, 18, 22].contains(bench.l3Offset)
-        if !isExact && a.writtenBelowL3.isWithin(b.writtenBelowL3) && a.writtenFromL3.isWithin(b.writtenFromL3) {
-            (b.writtenBelowL3, b.writtenFromL3) = (a.writtenBelowL3, a.writtenFromL3)
-        }
         if "\(a)" != "\(b)" { throw differ("effect", a, b) }
     }
 
     /// A burst of compiled runs against as many interpreted ones.
-    func compareBurst(_ packets: [(bytes: [UInt8], l3Offset: Int)]) throws(Difference) {
+    func compareBurst(_ packets: [[UInt8]]) throws(Difference) {
         let size = 2048
         let memory = UnsafeMutableRawPointer.allocate(byteCount: size * packets.count, alignment: 64)
         defer { unsafe memory.deallocate() }
         unsafe memory.initializeMemory(as: UInt8.self, repeating: Bench().filler, count: size * packets.count)
         var contexts = packets.enumerated().map { number, packet in
             let buffer = unsafe memory + size * number, start = unsafe buffer + 256
-            for (at, byte) in packet.bytes.enumerated() { unsafe start.storeBytes(of: byte, toByteOffset: at, as: UInt8.self) }
-            return unsafe XDPContext(data: start, dataEnd: start + packet.bytes.count, dataMeta: start, bufferStart: buffer, bufferEnd: buffer + size,
-                                     l3Offset: packet.l3Offset, ingressIndex: 7, rxQueue: 3)
+            for (at, byte) in packet.enumerated() { unsafe start.storeBytes(of: byte, toByteOffset: at, as: UInt8.self) }
+            return unsafe XDPContext(data: start, dataEnd: start + packet.count, dataMeta: start, bufferStart: buffer, bufferEnd: buffer + size,
+                                     ingressIndex: 7, rxQueue: 3)
         }
         var effects = [Effect](repeating: Effect(), count: packets.count)
         unsafe compiled.runner.run(&contexts, &effects, count: packets.count)
         for (number, packet) in packets.enumerated() {
-            let expected = unsafe Bench(bufferSize: size, l3Offset: packet.l3Offset).run(interpreted, packet.bytes)
+            let expected = unsafe Bench(bufferSize: size).run(interpreted, packet)
             let start = unsafe contexts[number].data, end = unsafe contexts[number].dataEnd
             let bytes = unsafe Array(UnsafeRawBufferPointer(start: start, count: end - start))
             var a = expected.effect, b = effects[number]
@@ -75,10 +70,6 @@ struct Twins {
             throw Difference(description: "map \(a.name): interpreter \(a.contents), compiled \(b.contents)")
         }
     }
-}
-
-extension ByteRange {
-    func isWithin(_ other: ByteRange) -> Bool { isEmpty || other.lower <= lower && upper <= other.upper }
 }
 
 /// The compiler's slow twin is the interpreter: the same programs on the same packets leave the same.
@@ -170,8 +161,8 @@ extension ByteRange {
             for map in twins.compiled.maps { EngineTests.fill(map, kernel, &same) }
             try Pinned.run {
                 for number in 0..<1000 {
-                    let (packet, l3Offset) = traffic.next()
-                    var bench = Bench(l3Offset: l3Offset)
+                    let packet = traffic.next()
+                    var bench = Bench()
                     (bench.ingressIndex, bench.rxQueue, bench.filler) = (1, 0, 0)
                     let expected = unsafe bench.run(twins.interpreted, packet), found = unsafe bench.run(twins.compiled, packet, engine: .compiled)
                     do { try twins.compare(expected, found, bench, packet) } catch { throw Twins.Difference(description: "\(foreign), packet \(number): \(error)") }
@@ -249,10 +240,10 @@ extension ByteRange {
     static func traffic(_ twins: Twins, count: Int, seed: UInt64 = 42, partial: Bool = false) throws -> Int {
         var traffic = Traffic(seed: seed), looked = 0
         for number in 0..<count {
-            let (packet, l3Offset) = traffic.next()
-            let bench = Bench(l3Offset: l3Offset), isPartial = partial && number % 2 == 0
+            let packet = traffic.next()
+            let bench = Bench(), isPartial = partial && number % 2 == 0
             // The field is wherever, as long as it is in the packet: finishing it writes bytes that show.
-            let field = min(l3Offset + (number % 3 == 0 ? 26 : 36), packet.count - 2)
+            let field = min(14 + (number % 3 == 0 ? 26 : 36), packet.count - 2)
             func run(_ program: LoadedProgram, _ engine: Engine) -> Bench.Run {
                 unsafe bench.run(program, packet, engine: engine) { data in
                     guard isPartial else { return nil }

@@ -9,7 +9,7 @@ import Testing
     private static let packets = Int(ProcessInfo.processInfo.environment["APUS_FOREIGN_PACKETS"] ?? "") ?? 10_000
 
     /// The same for all, made once; more than that is made anew each time.
-    private static let traffic: [(packet: [UInt8], l3Offset: Int)] = {
+    private static let traffic: [[UInt8]] = {
         var traffic = WideTraffic(seed: 31)
         return (0..<min(packets, 20_000)).map { _ in traffic.next() }
     }()
@@ -104,14 +104,13 @@ import Testing
     private func compare(_ twin: TwinRun, _ world: ForeignWorld, _ what: String, _ report: inout Report) throws {
         var traffic = WideTraffic(seed: 32), random = SplitMix(77)
         for number in 0..<ForeignTests.packets {
-            var (packet, l3Offset) = number < ForeignTests.traffic.count ? ForeignTests.traffic[number] : traffic.next()
+            var packet = number < ForeignTests.traffic.count ? ForeignTests.traffic[number] : traffic.next()
             if number % 4 == 3, let own = world.packets.randomElement(using: &random) {
                 // One in eight is truncated.
                 packet = number % 32 == 3 ? Array(own.prefix(Int.random(in: 14...own.count, using: &random))) : own
-                l3Offset = 14
             }
             let size = packet.count
-            let difference = twin.run(packet, l3Offset, metadata: world.metadata[number % world.metadata.count]) { outcome in
+            let difference = twin.run(packet, metadata: world.metadata[number % world.metadata.count]) { outcome in
                 guard let times = world.times, outcome.bytes.count >= size + times.upperBound else { return outcome }
                 var outcome = outcome
                 for at in times { outcome.bytes[at] = 0 }
@@ -147,7 +146,7 @@ import Testing
     }
 
     @Test func trafficIsOfEveryKind() {
-        let census = WideTraffic.census(ForeignTests.traffic.map(\.packet))
+        let census = WideTraffic.census(ForeignTests.traffic)
         print("foreign programs: each world's \(ForeignTests.traffic.count) packets: " + census.sorted { $0.value > $1.value }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
         #expect(census.count == 8 && census.values.allSatisfy { $0 * 200 >= ForeignTests.traffic.count })
     }

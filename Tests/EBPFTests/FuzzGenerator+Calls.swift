@@ -248,14 +248,19 @@ extension FuzzGenerator {
         guard f.depth < FuzzGenerator.depthMax, functions.count < 8 else { return }
         let each: FuzzMap? = oneIn(2) ? pick([.array, .own, .hash]) : nil
         let lent = FuzzType.lent(8 * f.slots)
-        let place: Int
+        let place: Int, lendsContext = each != .hash && f.contextRegister != nil && oneIn(2)
+        if lendsContext, let context = f.contextRegister {
+            // Right below what is lent.
+            emit(Asm.store(Asm.double, 10, f.spillOffset, context))
+            f.spilled = .context
+        }
         if let each {
             let isOrdered = each != .hash
             let arguments: [FuzzType] = [.none, .key(each.definition.keySize), .value(each, each.valueSize), lent]
-            place = function(.callback, arguments, fuel: 2) { if isOrdered { $0.callbackBody() } else { $0.unordered() } }
+            place = function(.callback, arguments, fuel: 2, contextBelow: lendsContext ? 4 : nil) { if isOrdered { $0.callbackBody() } else { $0.unordered() } }
             map(1, each)
         } else {
-            place = function(.callback, [.scalar(nil), lent], fuel: 2) { $0.callbackBody() }
+            place = function(.callback, [.scalar(nil), lent], fuel: 2, contextBelow: lendsContext ? 2 : nil) { $0.callbackBody() }
             if oneIn(2) { number(1, UInt64(Int.random(in: 1...6, using: &random))) } else {
                 emit(Asm.load(Asm.double, 1, 10, slot()))
                 // Never none: the verifier of Linux 6.18 loses the function of a loop without rounds.
@@ -283,6 +288,10 @@ extension FuzzGenerator {
 
     private mutating func callbackBody() {
         accessArguments()
+        if f.contextRegister != nil {
+            takePacket()
+            if let packet = memory({ if case .packet(let n) = $0 { n > 0 } else { false } }) { access(packet) }
+        }
         for _ in 0..<Int.random(in: 1...3, using: &random) { statement() }
         if !type(0).isScalar { emit(Asm.mov(0, imm: 0)) }
         set(0, .scalar(nil))

@@ -93,8 +93,9 @@ extension FuzzGenerator {
     // MARK: Functions under this one
 
     /// Writes a function and comes back.
+    /// - Parameter contextBelow: the register with memory in it in front of which the context lies.
     /// - Returns: its place.
-    mutating func function(_ kind: FuzzFunction.Kind, _ arguments: [FuzzType], fuel: Int, _ body: (inout FuzzGenerator) -> Void) -> Int {
+    mutating func function(_ kind: FuzzFunction.Kind, _ arguments: [FuzzType], fuel: Int, contextBelow: UInt8? = nil, _ body: (inout FuzzGenerator) -> Void) -> Int {
         let caller = f
         let place = functions.count
         functions.append(nil)
@@ -103,6 +104,10 @@ extension FuzzGenerator {
         // It is called any number of times: what a loop must not do it must not do either.
         if kind == .callback { f.loops = 1 }
         for (index, type) in arguments.enumerated() { f.types[index + 1] = type }
+        if let contextBelow {
+            emit(Asm.load(Asm.double, 5, contextBelow, -8))
+            set(5, .context)
+        }
         prologue()
         body(&self)
         leave()

@@ -19,7 +19,7 @@ import Testing
             #expect((0..<here.instructions).allSatisfy { there.source(of: $0) == here.source(of: $0) })
             var traffic = Traffic(seed: 5)
             for _ in 0..<300 {
-                let packet = traffic.next().packet
+                let packet = traffic.next()
                 try #require((unsafe Bench().run(there, packet)).outcome == (unsafe Bench().run(here, packet)).outcome)
             }
             for map in here.maps { for (key, _) in map.contents where !map.definition.isDataSection && map.definition.type == 1 { try? map.delete(key) } }

@@ -86,8 +86,8 @@ import Testing
         var random = SplitMix(5)
         private var waiting: [[UInt8]] = []
 
-        mutating func next() -> (packet: [UInt8], l3Offset: Int) {
-            if !waiting.isEmpty, Bool.random(using: &random) { return (waiting.removeFirst(), 14) }
+        mutating func next() -> [UInt8] {
+            if !waiting.isEmpty, Bool.random(using: &random) { return waiting.removeFirst() }
             return traffic.next()
         }
 
@@ -112,9 +112,9 @@ import Testing
         // Cookies are made with a secret, ours and the kernel's.
         let isSecret = own.object.hasPrefix("synproxy")
         for number in 0..<OwnProgramTests.packets {
-            let (packet, l3Offset) = conversation.next()
+            let packet = conversation.next()
             var ours: [UInt8] = []
-            let difference = run.run(packet, l3Offset) { outcome in
+            let difference = run.run(packet) { outcome in
                 if ours.isEmpty { ours = outcome.bytes }
                 return isSecret && outcome.verdict == 3 ? OwnProgramTests.withoutCookie(outcome) : outcome
             }

@@ -27,6 +27,7 @@ import Testing
         case .compareExchangeTarget, .noFetch: try forms("atomic", planted)
         case .contextEnd, .headDelta: try adjusting(planted)
         case .noTracking: try own("macswap", planted)
+        case .groupedWrites, .farWrites: try own("nat", planted)
         case .noLook: for name in ["verify_drop", "verify_words", "quote_copy", "tcp_zero", "icmp_too_big"] { try fixture(name, planted) }
         case .noBoundsCheck: try bare([Asm.load(Asm.word, 6, 1, 0), Asm.load(Asm.byte, 0, 6, 60), Asm.mov(0, imm: 2), Asm.exit], sandboxed: true, planted)
         case .calleeFrame: try bare(InstructionTests.nested(3), sandboxed: true, planted)
@@ -120,7 +121,7 @@ import Testing
                 bytes[14] = UInt8.random(in: 0...8, using: &random)
                 bytes[15] = UInt8.random(in: 0...3, using: &random) | (Bool.random(using: &random) ? 0 : 1 << UInt8.random(in: 2...5, using: &random))
                 bytes[16] = UInt8.random(in: 0...5, using: &random)
-                return (bytes, 14)
+                return bytes
             }
             try twins.compareBurst(packets)
         }

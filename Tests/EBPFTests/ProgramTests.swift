@@ -14,13 +14,11 @@ import Testing
         var traffic = Traffic(seed: 42)
         var written = 0
         for number in 1...6000 {
-            let (packet, l3Offset) = traffic.next()
-            var bench = Bench()
-            bench.l3Offset = l3Offset
-            let ours = bench.run(program, packet)
+            let packet = traffic.next()
+            let ours = Bench().run(program, packet)
             let theirs = kernel.run(packet)
             try #require(ours.outcome == theirs, "packet \(number): \(packet)")
-            try #require(isCovered(packet, ours.bytes, ours.effect, l3Offset), "packet \(number): \(ours.effect) \(packet)")
+            try #require(isCovered(packet, ours.bytes, ours.effect), "packet \(number): \(ours.effect) \(packet)")
             try #require(ours.effect.headDelta == 0 && ours.effect.tailDelta == 0 && ours.effect.lowestEnd == 0)
             if ours.effect.wrote { written += 1 }
             if number % 2000 == 0 {
@@ -33,14 +31,9 @@ import Testing
         #expect(program.maps.contains { $0.contents.count > 200 } || name == "macswap")
     }
 
-    /// Every byte that differs lies inside the reported ranges.
-    private func isCovered(_ before: [UInt8], _ after: [UInt8], _ effect: Effect, _ l3Offset: Int) -> Bool {
-        for i in before.indices where before[i] != after[i] {
-            let at = Int32(i - l3Offset)
-            let range = at < 0 ? effect.writtenBelowL3 : effect.writtenFromL3
-            if at < range.lower || at >= range.upper { return false }
-        }
-        return true
+    /// Every byte that differs is reported.
+    private func isCovered(_ before: [UInt8], _ after: [UInt8], _ effect: Effect) -> Bool {
+        before.indices.allSatisfy { before[$0] == after[$0] || effect.written.names($0) }
     }
 
     @Test func loadsWhatTheObjectSays() throws {
@@ -74,25 +67,23 @@ import Testing
     @Test func macSwapWritesTheAddressesOnly() throws {
         let program = try ProgramLoader.load(object: try Objects.program("macswap"), program: nil, verify: .kernel)
         let frame = Frame(vlans: [5]).bytes
-        let run = Bench(l3Offset: 18).run(program, frame)
+        let run = Bench().run(program, frame)
         #expect(run.bytes == Array(frame[6..<12] + frame[0..<6] + frame[12...]))
-        #expect(run.effect.writtenBelowL3 == ByteRange(-18, -6))
-        #expect(run.effect.writtenFromL3.isEmpty)
+        #expect(run.effect.written.ranges == [ByteRange(0, 12)])
         #expect(run.effect.verdict == .pass)
         // Too short for Ethernet: passed, untouched.
-        #expect(!(Bench(l3Offset: 13).run(program, Array(frame.prefix(13)))).effect.wrote)
+        #expect(!(Bench().run(program, Array(frame.prefix(13)))).effect.wrote)
     }
 
-    /// VIP to server and back, every checksum right, ranges to the byte.
+    /// VIP to server and back, every checksum right, what was written to the byte.
     @Test(arguments: [false, true]) func natTranslates(_ isUDP: Bool) throws {
         let program = try ProgramLoader.load(object: try Objects.program("nat"), program: nil, verify: .kernel)
         let request = Frame(isUDP: isUDP, payload: [1, 2, 3])
         let expected = Frame(destination: [10, 0, 0, 2], destinationPort: 5201, isUDP: isUDP, payload: [1, 2, 3])
         let run = Bench().run(program, request.bytes)
         #expect(run.bytes == expected.bytes)
-        #expect(run.effect.writtenBelowL3.isEmpty)
-        // From the header checksum to the L4 checksum, both included.
-        #expect(run.effect.writtenFromL3 == ByteRange(10, isUDP ? 28 : 38))
+        // IPv4's checksum, the destination, its port, and the checksum that covers both.
+        #expect(run.effect.written.ranges == [ByteRange(24, 26), ByteRange(30, 34), ByteRange(36, 38), isUDP ? ByteRange(40, 42) : ByteRange(50, 52)])
 
         let reply = Frame(source: [10, 0, 0, 2], destination: [10, 0, 0, 1], sourcePort: 5202, destinationPort: 40000, isUDP: isUDP)
         let back = Frame(source: [10, 0, 0, 100], destination: [10, 0, 0, 1], sourcePort: 8081, destinationPort: 40000, isUDP: isUDP)
@@ -123,7 +114,7 @@ import Testing
         for isUDP in [false, true] {
             let run = Bench().run(program, Frame(isUDP: isUDP, payload: [9]).bytes)
             #expect(Frame.isConsistent(run.bytes, l3Offset: 14) == (false, false))
-            #expect(run.effect.writtenFromL3 == ByteRange(16, 24))
+            #expect(run.effect.written.ranges == [ByteRange(30, 34), ByteRange(36, 38)])
         }
     }
 }

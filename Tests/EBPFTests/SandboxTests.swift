@@ -147,7 +147,7 @@ import Testing
                 continue
             }
             for pass in 0..<6 {
-                let effect = guarded.run(program, Array(traffic.next().packet.prefix(4096)), atEnd: pass % 2 == 1)
+                let effect = guarded.run(program, Array(traffic.next().prefix(4096)), atEnd: pass % 2 == 1)
                 faults[effect.fault, default: 0] += 1
             }
             try SandboxTests.checkMaps(program)

@@ -102,15 +102,15 @@ public struct Analysis: Sendable {
     var asks: Bool { marks.contains { $0.rawValue & Marks.lookBits != 0 } }
     public var canLook: Bool { limit != nil || reads.contains { $0.isLook } || !unknownTailCalls.isEmpty }
 
-    /// Whether bytes `lower` up to `upper` from an arrival's L3 header, which stands `l3Offset` into it, may have been
-    /// written: what a run reports is checked against this.
-    public func mayWrite(_ range: ByteRange, l3Offset: Int) -> Bool {
-        if range.isEmpty || limit != nil || writesElsewhere { return true }
-        let lower = Int64(range.lower) + Int64(l3Offset), upper = Int64(range.upper) + Int64(l3Offset)
-        var hull = ByteRange()
-        for store in stores { hull.include(store.fromData.lower, store.fromData.upper) }
-        for adjustment in adjustments where !adjustment.grown.isEmpty { hull.include(adjustment.grown.lower, adjustment.grown.upper) }
-        return Int64(hull.lower) <= lower && upper <= Int64(hull.upper)
+    /// Whether these bytes may have been written: what a run reports is checked against this.
+    func mayWrite(_ written: WrittenBytes) -> Bool {
+        if limit != nil || writesElsewhere { return true }
+        let ranges = stores.map(\.fromData) + adjustments.map(\.grown)
+        func reaches(_ from: Int, _ to: Int) -> Bool { ranges.contains { !$0.isEmpty && Int($0.lower) < to && from < Int($0.upper) } }
+        let isKnown = (0..<WrittenBytes.window).allSatisfy { written.first & 1 << UInt64($0) == 0 || reaches($0, $0 + 1) }
+        let (lowest, highest) = (-Int(written.before), Int(written.restUpper))
+        return isKnown && (lowest == 0 || reaches(lowest, lowest + 1))
+            && (highest == 0 || reaches(highest - 1, highest) && reaches(Int(written.restLower), Int(written.restLower) + 1))
     }
 }
 

@@ -10,6 +10,8 @@ package enum RunEntries {
             ("apus_begin", address(unsafe apusRunBegin as @convention(c) (UnsafeMutableRawPointer, UInt64, UnsafeRawPointer) -> Void)),
             ("apus_leave", address(unsafe apusRunLeave as @convention(c) (UnsafeMutableRawPointer) -> Void)),
             ("apus_look", address(unsafe apusRunLook as @convention(c) (UnsafeRawPointer, UInt32, UInt64, UInt64) -> UInt32)),
+            ("apus_wrote", address(unsafe apusRunWrote as @convention(c) (UnsafeMutableRawPointer, UInt64, UInt64) -> UInt64)),
+            ("apus_join", address(unsafe apusRunJoin as @convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> Void)),
             ("apus_may_touch", address(unsafe apusRunMayTouch as @convention(c) (UnsafeRawPointer, UInt64, UInt64, UInt32) -> UInt32)),
             ("apus_is_map", address(unsafe apusRunIsMap as @convention(c) (UnsafeRawPointer, UInt64) -> UInt32)),
             ("apus_adjust_head", address(unsafe apusRunAdjustHead as @convention(c) (UnsafeMutableRawPointer, UInt64) -> UInt64)),
@@ -59,6 +61,27 @@ private func apusRunLook(_ context: UnsafeRawPointer, _ marks: UInt32, _ from: U
     guard unsafe Packet.isLooked(marks: UInt8(truncatingIfNeeded: marks), at: from, size, data: data, context.pointee) else { return 0 }
     unsafe UnsafeMutablePointer(mutating: context).pointee.finishChecksum()
     return 1
+}
+
+/// Records in `effect` what is not among the arrival's first 64 bytes, and answers with the bits of what is. Bit n of `bits`
+/// is the byte at `place` + n from the arrival's first.
+@_noLocks
+private func apusRunWrote(_ effect: UnsafeMutableRawPointer, _ place: UInt64, _ bits: UInt64) -> UInt64 {
+    let effect = unsafe effect.assumingMemoryBound(to: Effect.self)
+    var written = WrittenBytes()
+    written.record(bits, at: Int(bitPattern: UInt(place)))
+    unsafe effect.pointee.written.include(written)
+    return written.first
+}
+
+/// What helpers recorded in the machine belongs to the run's effect.
+@_noLocks
+private func apusRunJoin(_ effect: UnsafeMutableRawPointer, _ run: UnsafeRawPointer) {
+    let recorded = unsafe run.assumingMemoryBound(to: Machine.self).pointee.packet.effect
+    let effect = unsafe effect.assumingMemoryBound(to: Effect.self)
+    unsafe effect.pointee.written.include(recorded.written)
+    unsafe effect.pointee.looked = effect.pointee.looked || recorded.looked
+    unsafe effect.pointee.cleared = effect.pointee.cleared || recorded.cleared
 }
 
 @_noLocks

@@ -14,7 +14,6 @@ package enum RunLayout {
         package static var bufferEnd: Int { offset(\Machine.packet.bufferEnd) }
         package static var arrivalData: Int { offset(\Machine.packet.arrivalData) }
         package static var arrivalEnd: Int { offset(\Machine.packet.arrivalEnd) }
-        package static var arrivalL3: Int { offset(\Machine.packet.arrivalL3) }
         package static var isMultiBuffer: Int { offset(\Machine.packet.isMultiBuffer) }
         package static var effect: Int { offset(\Machine.packet.effect) }
         package static var arrival: Int { offset(\Machine.arrival) }
@@ -49,7 +48,6 @@ package enum RunLayout {
         package static var meta: Int { unsafe offset(\XDPContext.dataMeta) }
         package static var bufferStart: Int { unsafe offset(\XDPContext.bufferStart) }
         package static var bufferEnd: Int { unsafe offset(\XDPContext.bufferEnd) }
-        package static var l3Offset: Int { offset(\XDPContext.l3Offset) }
         package static var ingressIndex: Int { offset(\XDPContext.ingressIndex) }
         package static var rxQueue: Int { offset(\XDPContext.rxQueue) }
         package static var isMultiBuffer: Int { offset(\XDPContext.isMultiBuffer) }
@@ -61,8 +59,11 @@ package enum RunLayout {
         package static var size: Int { MemoryLayout<Effect>.size }
         package static var stride: Int { MemoryLayout<Effect>.stride }
         package static var verdict: Int { offset(\Effect.verdict) }
-        package static var below: Int { offset(\Effect.writtenBelowL3) }
-        package static var from: Int { offset(\Effect.writtenFromL3) }
+        package static var written: Int { offset(\Effect.written) }
+        package static var writtenSize: Int { MemoryLayout<WrittenBytes>.size }
+        package static var first: Int { offset(\Effect.written.first) }
+        package static var before: Int { offset(\Effect.written.before) }
+        package static var restUpper: Int { offset(\Effect.written.restUpper) }
         package static var headDelta: Int { offset(\Effect.headDelta) }
         package static var tailDelta: Int { offset(\Effect.tailDelta) }
         package static var lowestEnd: Int { offset(\Effect.lowestEnd) }

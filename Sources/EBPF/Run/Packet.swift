@@ -9,8 +9,8 @@ struct Packet {
 
     var data, end, meta: UInt64
     let bufferStart, bufferEnd: UInt64
-    /// Where the arrival's `data`, `dataEnd` and L3 header lie now: they follow when the packet is moved.
-    private(set) var arrivalData, arrivalEnd, arrivalL3: UInt64
+    /// Where the arrival's `data` and `dataEnd` lie now: they follow when the packet is moved.
+    private(set) var arrivalData, arrivalEnd: UInt64
     let isMultiBuffer: Bool
     var effect = Effect()
 
@@ -23,7 +23,6 @@ struct Packet {
         bufferEnd = UInt64(UInt(bitPattern: unsafe context.bufferEnd))
         arrivalData = data
         arrivalEnd = end
-        arrivalL3 = data &+ UInt64(bitPattern: Int64(context.l3Offset))
         isMultiBuffer = context.isMultiBuffer
     }
 
@@ -50,16 +49,16 @@ struct Packet {
         return from < field &+ 2 && field < from &+ size
     }
 
-    /// Called before each store of `size` bytes. Stack, maps and metadata lie outside of the packet's bytes.
+    /// Called before each store of `size` bytes, of which the last tells where it goes: what begins in the metadata may reach
+    /// into the packet in the sandbox. Stack and maps lie outside.
     @_noLocks @inline(__always)
     mutating func willStore(_ address: UInt64, _ size: UInt64) {
-        if address &- data < end &- data { recordWritten(address, address &+ size) }
+        if address &+ size &- 1 &- data < end &- data { recordWritten(address, address &+ size) }
     }
 
-    /// Packets are shorter than 2 GiB, so distances within one fit 32 bits.
     @_noLocks @inline(__always)
     private mutating func recordWritten(_ lower: UInt64, _ upper: UInt64) {
-        effect.record(Int32(truncatingIfNeeded: lower &- arrivalL3), Int32(truncatingIfNeeded: upper &- arrivalL3))
+        effect.written.record(Int(bitPattern: UInt(lower &- arrivalData)), Int(bitPattern: UInt(upper &- arrivalData)))
     }
 
     /// `bpf_xdp_adjust_head`: 0 or a negated error number.
@@ -135,7 +134,6 @@ struct Packet {
         meta &+= shift
         arrivalData &+= shift
         arrivalEnd &+= shift
-        arrivalL3 &+= shift
         effect.moved = true
         return true
     }

@@ -73,7 +73,7 @@ extension Runner {
         unsafe withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { nothing in
             let start = unsafe memory.baseAddress ?? nothing.baseAddress.unsafelyUnwrapped
             let end = unsafe start + memory.count
-            var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: start, bufferEnd: end, l3Offset: 0)
+            var context = unsafe XDPContext(data: start, dataEnd: end, dataMeta: start, bufferStart: start, bufferEnd: end)
             if unsafe apus_acquire64(image.pointee.compiled) != 0 {
                 let (effect, r0) = runWhole(&context)
                 return (effect.fault, r0)

@@ -91,9 +91,8 @@ import Foundation
 
     /// Runs both. Nil: equal.
     /// - Parameter metadata: what lies in front of the packet on arrival.
-    func run(_ packet: [UInt8], _ l3Offset: Int, metadata: [UInt8] = [], ignoring: (Outcome) -> Outcome = { $0 }) -> String? {
+    func run(_ packet: [UInt8], metadata: [UInt8] = [], ignoring: (Outcome) -> Outcome = { $0 }) -> String? {
         var bench = Bench()
-        bench.l3Offset = l3Offset
         bench.filler = 0
         bench.metadata = metadata.count
         bench.metadataBytes = metadata

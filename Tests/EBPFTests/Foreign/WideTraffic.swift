@@ -11,7 +11,7 @@ struct WideTraffic {
         random = SplitMix(seed &+ 1)
     }
 
-    mutating func next() -> (packet: [UInt8], l3Offset: Int) {
+    mutating func next() -> [UInt8] {
         switch Int.random(in: 0..<16, using: &random) {
         case 0...6: return base.next()
         case 7: return cut(icmp())
@@ -46,9 +46,9 @@ struct WideTraffic {
     }
 
     /// One in six is truncated.
-    private mutating func cut(_ packet: [UInt8]) -> (packet: [UInt8], l3Offset: Int) {
+    private mutating func cut(_ packet: [UInt8]) -> [UInt8] {
         let isWhole = Int.random(in: 0..<6, using: &random) != 0
-        return (isWhole ? packet : Array(packet.prefix(Int.random(in: 14...packet.count, using: &random))), 14)
+        return isWhole ? packet : Array(packet.prefix(Int.random(in: 14...packet.count, using: &random)))
     }
 
     private mutating func byte() -> UInt8 { UInt8.random(in: 0...255, using: &random) }
@@ -80,7 +80,7 @@ struct WideTraffic {
     private mutating func icmp() -> [UInt8] {
         // Echo, its answer, "fragmentation needed" and "time exceeded" with what they are about.
         let kind: (UInt8, UInt8) = one([(8, 0), (0, 0), (3, 4), (3, 1), (11, 0)])
-        let quoted = Array(base.next().packet.dropFirst(14).prefix(Int.random(in: 0...60, using: &random)))
+        let quoted = Array(base.next().dropFirst(14).prefix(Int.random(in: 0...60, using: &random)))
         let rest = kind.0 == 8 || kind.0 == 0 ? bytes(one([56, 56, 0, 8, 100])) : quoted
         return frame(1, [kind.0, kind.1, byte(), byte(), 0, one([1, 2, 3]), 0, one([1, 2, 3])] + rest)
     }
@@ -99,7 +99,7 @@ struct WideTraffic {
     }
 
     private mutating func tunnelled() -> [UInt8] {
-        let inner = base.next().packet
+        let inner = base.next()
         let isIPv6 = Int.random(in: 0..<4, using: &random) == 0
         switch Int.random(in: 0..<6, using: &random) {
         case 0: return frame(4, Array(inner.dropFirst(14)), isIPv6: isIPv6)
@@ -125,7 +125,7 @@ struct WideTraffic {
 
     /// Of the sizes that programs treat apart.
     private mutating func small() -> [UInt8] {
-        let packet = base.next().packet
+        let packet = base.next()
         let size = one([14, 54, 54, 74, 128, 262, 600])
         return size <= packet.count ? Array(packet.prefix(size)) : packet + bytes(size - packet.count)
     }

@@ -94,17 +94,15 @@ struct Traffic {
 
     init(seed: UInt64) { random = SplitMix(seed) }
 
-    mutating func next() -> (packet: [UInt8], l3Offset: Int) {
+    mutating func next() -> [UInt8] {
         let kind = Int.random(in: 0..<16, using: &random)
         if kind == 0 {
-            let noise = (0..<Int.random(in: 14...200, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
-            return (noise, 14)
+            return (0..<Int.random(in: 14...200, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
         }
-        let frame = self.frame()
-        var packet = frame.bytes
+        var packet = frame().bytes
         if kind <= 3 { packet = Array(packet.prefix(Int.random(in: 14...packet.count, using: &random))) }
         if kind == 4 { packet[Int.random(in: 0..<packet.count, using: &random)] ^= UInt8.random(in: 1...255, using: &random) }
-        return (packet, min(frame.l3Offset, packet.count))
+        return packet
     }
 
     private mutating func frame() -> Frame {

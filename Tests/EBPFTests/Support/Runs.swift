@@ -19,7 +19,6 @@ struct Bench {
     var metadata = 0
     /// What it holds, as far as given.
     var metadataBytes: [UInt8] = []
-    var l3Offset = 14
     var isMultiBuffer = false
     var bytesBehind = 0
     var ingressIndex: UInt32 = 7
@@ -44,7 +43,7 @@ struct Bench {
     private static func packet(_ interpreter: Interpreter, _ context: inout XDPContext) -> Effect {
         let effect = interpreter.run(&context)
         switch effect.verdict {
-        case .pass where effect.wrote && effect.writtenFromL3.isEmpty: return effect
+        case .pass where effect.wrote && !effect.written.reaches(from: 14): return effect
         default: return effect
         }
     }
@@ -60,7 +59,7 @@ struct Bench {
         let start = buffer.baseAddress!
         var context = unsafe XDPContext(
             data: start + headroom, dataEnd: start + headroom + packet.count, dataMeta: start + headroom - metadata,
-            bufferStart: start, bufferEnd: start + bufferSize, l3Offset: l3Offset, ingressIndex: ingressIndex, rxQueue: rxQueue,
+            bufferStart: start, bufferEnd: start + bufferSize, ingressIndex: ingressIndex, rxQueue: rxQueue,
             isMultiBuffer: isMultiBuffer, bytesBehind: bytesBehind)
         context.unfinished = unsafe unfinished(context.data)
         // Neither engine keeps its program alive.
@@ -73,6 +72,11 @@ struct Bench {
         let after = unsafe Array(buffer)
         return Run(effect: effect, bytes: Array(after[data..<end]), r0: r0, buffer: after, data: data, end: end, meta: meta)
     }
+}
+
+extension WrittenBytes {
+    /// Whether it names this byte, counted from the arrival's first.
+    func names(_ byte: Int) -> Bool { ranges.contains { Int($0.lower) <= byte && byte < Int($0.upper) } }
 }
 
 /// The same program in the kernel, with its own maps.
