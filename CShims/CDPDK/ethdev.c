@@ -1,5 +1,7 @@
 #include "CDPDK.h"
 
+#include <stdlib.h>
+
 #include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_eth_vhost.h>
@@ -168,4 +170,15 @@ void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared) {
 int apus_vhost_node(uint16_t port) {
     int vid = rte_eth_vhost_get_vid_from_port_id(port);
     return vid < 0 ? -1 : rte_vhost_get_numa_node(vid);
+}
+
+bool apus_vhost_shares(uint16_t port, uint64_t address) {
+    int vid = rte_eth_vhost_get_vid_from_port_id(port);
+    struct rte_vhost_memory *memory = NULL;
+    if (vid < 0 || rte_vhost_get_mem_table(vid, &memory) != 0) return false;
+    bool shares = false;
+    for (uint32_t number = 0; number < memory->nregions; number++)
+        shares |= address - memory->regions[number].host_user_addr < memory->regions[number].size;
+    free(memory);
+    return shares;
 }

@@ -82,6 +82,12 @@ import Glibc
         return node < 0 ? nil : Int(node)
     }
 
+    /// Whether a guest shares the memory at this address.
+    public func shares(_ address: UInt64) -> Bool {
+        guard driver == .vhost, let port else { return false }
+        return apus_vhost_shares(port, address)
+    }
+
     // MARK: Coming and going
 
     /// Makes the device and lets lcores in.

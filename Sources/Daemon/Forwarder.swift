@@ -48,6 +48,7 @@ final class Forwarder {
         if others.isEmpty { logger.warning("every CPU polls: control work shares CPU \(polling[0])") }
         try EAL.start(name: configuration.daemon.name, memory: plan.memory, pollingCPUs: polling,
                       otherCPUs: others.isEmpty ? polling : others, pciAddresses: configuration.ports.compactMap(\.pciAddress), hasTelemetry: true)
+        try LostMemory.survive()
         pools = try plan.shares.map { try NodePools($0, isOnly: plan.shares.count == 1, lcoreCount: polling.count) }
         for pools in pools { logger.info("packet memory: \(pools.summary)") }
         opener = PortOpener(plan: plan, pools: pools, lcores: polling, logger: logger)

@@ -68,6 +68,8 @@ final class OpenEth: OpenPort, @unchecked Sendable {
 
     var node: Int? { deviceNode ?? lock.withLockIfAvailable { _ in port.guestNode } ?? nil }
 
+    func shares(_ address: UInt64) -> Bool { lock.withLockIfAvailable { _ in port.shares(address) } ?? false }
+
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         PortQueue(port.queue(receive: number % max(port.queueCount, 1), lcore: lcore, of: lcoreCount))
     }

@@ -13,6 +13,8 @@ protocol OpenPort: AnyObject {
     var hasPeer: Bool { get }
     /// The NUMA node of its device or its guest; nil: there is none, or nobody tells.
     var node: Int? { get }
+    /// Whether its peer shares the memory at this address.
+    func shares(_ address: UInt64) -> Bool
     /// What the lcore `lcore` of `lcoreCount` polls as receive queue `number`, and sends by. Before the lcores start.
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue
     /// Closes the device, so that every buffer is back.
@@ -25,6 +27,7 @@ protocol OpenPort: AnyObject {
 extension OpenPort {
     var hasPeer: Bool { true }
     var node: Int? { nil }
+    func shares(_ address: UInt64) -> Bool { false }
     func follow(leave: () -> Void) {}
 }
 

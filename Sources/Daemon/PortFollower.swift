@@ -1,12 +1,14 @@
+import DPDK
 import Glibc
 import Logging
 import Synchronization
 
 /// A thread that lets ports follow what they depend on, five times a second.
 @safe final class PortFollower: @unchecked Sendable {
-    // @unchecked: `ports` and `remote` belong to the thread from start to `stop()`; the mutex guards the flag.
+    // @unchecked: `ports`, `remote` and `lostPages` belong to the thread from start to `stop()`; the mutex guards the flag.
     private let ports: [any OpenPort]
     private var remote: [RemotePolling]
+    private var lostPages: UInt64 = 0
     private let logger: Logger
     private let lcores: [CounterBlock]
     private let isStopped = Mutex(false)
@@ -33,8 +35,21 @@ import Synchronization
                 port.follow(leave: leave)
                 if let warning = remote[number].warning(port.node) { logger.warning("\(warning)") }
             }
+            reportLostMemory()
             usleep(Self.intervalMicroseconds)
         }
+    }
+
+    private func reportLostMemory() {
+        let (pages, address) = LostMemory.found
+        guard pages > lostPages else { return }
+        let names = remote.indices.filter { ports[$0].shares(address) }.map { "port \(remote[$0].name)" }
+        logger.error("""
+            \(names.first ?? "a port whose peer has gone since"): its peer cut memory short that it shares, \(pages - lostPages) more \
+            page\(pages - lostPages == 1 ? "" : "s") that the daemon used; they read as zeros, and the port carries nothing to \
+            rely on until the peer is started anew
+            """)
+        lostPages = pages
     }
 
     /// Every lcore is in a later round than now: what it looked up before it no longer uses.

@@ -3,7 +3,7 @@ import DPDK
 
 /// Says when a port's packets cross between NUMA nodes: once for each node that its other end is found on.
 struct RemotePolling {
-    private let name: String
+    let name: String
     /// The port's own lcores, and the nodes they are on.
     private let polling: [(cpu: Int, node: Int?)]
     /// All that the daemon may poll with.

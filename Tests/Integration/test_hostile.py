@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lab import oracle, owner, packets, pcap
+from lab import hugepages, oracle, owner, packets, pcap
 from lab.daemon import Daemon, binary
 from lab.scope import Scope
 from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, WRITE, FrontEnd, Packed, Split
@@ -338,4 +338,26 @@ def test_hostile_messages():
                 front.send(frame(5))
                 time.sleep(0.05)
             follow(lab, Split, 2000 + number, name)
+        lab.settled()
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
+@pytest.mark.parametrize("pages, left", [("small", 0), ("small", 0x1000), ("huge", 0)], ids=["all of it", "all but a page", "a hugepage"])
+def test_memory_cut_short(ring, pages, left):
+    """A peer takes back the memory it shares while the daemon uses it: its port is told of, the daemon lives, and the
+    next peer finds a port that works."""
+    with contextlib.ExitStack() as things:
+        if pages == "huge":
+            things.enter_context(hugepages.Reserved(1))
+        lab = things.enter_context(Lab(to_a_file))
+        with FrontEnd(lab.path, ring, hugepages=pages == "huge") as front:
+            for number in range(10):
+                front.send(frame(number), at=512 * number)
+            front.wait(front.transmit, 10)
+            front.cut(left)
+            deadline = time.monotonic() + 5
+            while "port h: its peer cut memory short that it shares" not in lab.daemon.log():
+                assert time.monotonic() < deadline, lab.daemon.log()
+                time.sleep(0.01)
+        follow(lab, ring, 1000, "memory cut short")
         lab.settled()

@@ -162,6 +162,13 @@ int apus_eth_stop_and_close(uint16_t port);
 bool apus_eth_link_is_up(uint16_t port);
 // The NUMA node of a vhost port's guest, or -1.
 int apus_vhost_node(uint16_t port);
+// Whether the address is in memory that a vhost port's guest shares.
+bool apus_vhost_shares(uint16_t port, uint64_t address);
+// Memory that peers share is a file of theirs. Where one cuts it short while it is mapped here, any access ends the process
+// (SIGBUS): from here on such pages are replaced by private ones of zeros. 0, or a negative errno.
+int apus_survive_lost_memory(void);
+// How many pages were, and an address in the last.
+uint64_t apus_lost_pages(uint64_t *_Nonnull address);
 // Regions of packet memory as a vhost-user peer would have to map them, or -1 where it cannot be shared.
 int apus_memory_regions(void);
 

@@ -112,14 +112,15 @@ class Packed:
 class FrontEnd:
     """Context manager: connected, negotiated, both rings enabled. `receive` is queue 0, `transmit` queue 1."""
 
-    def __init__(self, path, ring=Split, features=MRG_RXBUF | INDIRECT | CSUM | GUEST_CSUM | HOST_TSO4 | GUEST_TSO4):
+    def __init__(self, path, ring=Split, features=MRG_RXBUF | INDIRECT | CSUM | GUEST_CSUM | HOST_TSO4 | GUEST_TSO4, hugepages=False):
         self._path, self._ring, self._features = str(path), ring, features
+        self._memory_flags = os.MFD_HUGETLB if hugepages else 0
 
     def __enter__(self):
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(5)
         self._socket.connect(self._path)
-        self._memory_fd = os.memfd_create("guest")
+        self._memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC | self._memory_flags)
         os.ftruncate(self._memory_fd, MEMORY)
         self.memory = mmap.mmap(self._memory_fd, MEMORY)
         self.events = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(4)]
@@ -179,6 +180,10 @@ class FrontEnd:
         self.message(_SET_VRING_CALL, struct.pack("<Q", number), [self.events[2 * number]])
         self.message(_SET_VRING_KICK, struct.pack("<Q", number), [self.events[2 * number + 1]])
         self.message(_SET_VRING_ENABLE, struct.pack("<II", number, 1))
+
+    def cut(self, bytes):
+        """Takes the memory back, but for its first bytes: whoever touches it then, this process too, gets SIGBUS."""
+        os.ftruncate(self._memory_fd, bytes)
 
     def put(self, data, at=0):
         """Bytes into the data area; gives their guest address."""
