@@ -15,13 +15,18 @@ import Wire
     /// The largest buffer an mbuf can describe (buf_len has 16 bits).
     public static var largestRoom: Int { 65_535 }
 
+    /// Bytes left free between an mbuf and its buffer. The largest buffers would follow each other at 64 KiB and 3 cache
+    /// lines, so that what is used of all of them, their first lines, would have to share a few sets of the second cache.
+    /// With these they lie 33 lines apart, and spread over all.
+    public static func spacing(room: Int) -> Int { room == largestRoom ? 1920 : 0 }
+
     /// - Parameters:
     ///   - room: bytes of one buffer, headroom included; at most ``largestRoom``.
     ///   - cache: buffers each lcore may keep for itself.
     ///   - node: the NUMA node that gives the memory; nil: any.
     public init(name: String, capacity: Int, room: Int, cache: Int, node: Int? = nil) throws(DPDKError) {
         precondition(room <= Self.largestRoom, "a buffer of \(room) bytes does not fit an mbuf")
-        guard let pool = unsafe rte_pktmbuf_pool_create(name, UInt32(capacity), UInt32(cache), 0, UInt16(room),
+        guard let pool = unsafe rte_pktmbuf_pool_create(name, UInt32(capacity), UInt32(cache), UInt16(Self.spacing(room: room)), UInt16(room),
                                                         Int32(bitPattern: socketNumber(node))) else {
             let place = node.map { " on NUMA node \($0)" } ?? ""
             throw DPDKError("cannot create the packet pool '\(name)' of \(capacity) buffers of \(room) bytes\(place)", apus_errno(),

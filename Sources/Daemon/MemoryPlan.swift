@@ -70,11 +70,12 @@ struct MemoryPlan {
         return places.first { $0 != nil && nodes.contains($0) } ?? nodes[0]
     }
 
-    /// The pool adds mbuf header, private area and cache-line padding, under 384 bytes; and it lets no buffer cross a page
+    /// The pool adds mbuf header and cache-line padding, under 384 bytes, and what it leaves free; and it lets no buffer cross a page
     /// that it could fit into (rte_mempool_op_calc_mem_size_helper), which counts where pages are small.
     private static func bytes(ofBuffer room: Int, _ memory: EAL.Memory) -> Int {
-        guard case .normalPages = memory else { return room + 384 }
-        return (room + 384 + 4095) & ~4095
+        let bytes = room + PacketPool.spacing(room: room) + 384
+        guard case .normalPages = memory else { return bytes }
+        return (bytes + 4095) & ~4095
     }
 
     // MARK: Pages
