@@ -12,6 +12,7 @@
 
 static _Atomic uint64_t lost_pages;
 static _Atomic uintptr_t lost_address;
+static size_t page_size;
 
 static bool parse_hex(const char **at, const char *end, uintptr_t *value) {
     const char *start = *at;
@@ -26,16 +27,19 @@ static bool parse_hex(const char **at, const char *end, uintptr_t *value) {
     return *at > start;
 }
 
-// One line of /proc/self/maps: "start-end rw-s offset device inode path".
-static bool is_shared_there(const char *line, const char *end, uintptr_t address) {
+struct mapping {
     uintptr_t from, to;
-    if (!parse_hex(&line, end, &from) || line == end || *line++ != '-') return false;
-    if (!parse_hex(&line, end, &to) || end - line < 5 || *line++ != ' ') return false;
-    return address >= from && address < to && memcmp(line, "rw-s", 4) == 0;
+};
+
+// One line of /proc/self/maps: "start-end rw-s offset device inode path".
+static bool is_shared_there(const char *line, const char *end, uintptr_t address, struct mapping *here) {
+    if (!parse_hex(&line, end, &here->from) || line == end || *line++ != '-') return false;
+    if (!parse_hex(&line, end, &here->to) || end - line < 5 || *line++ != ' ') return false;
+    return address >= here->from && address < here->to && memcmp(line, "rw-s", 4) == 0;
 }
 
 // Whether the address lies in memory shared with others: what a peer cut short, and not a library or a file of our own.
-static bool is_shared(uintptr_t address) {
+static bool is_shared(uintptr_t address, struct mapping *here) {
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     char text[4096];
@@ -45,7 +49,7 @@ static bool is_shared(uintptr_t address) {
     while (!found && (got = read(fd, text + kept, sizeof text - kept)) > 0) {
         const char *line = text, *end = text + kept + got, *newline;
         while (!found && (newline = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-            found = is_shared_there(line, newline, address);
+            found = is_shared_there(line, newline, address, here);
             line = newline + 1;
         }
         kept = (size_t)(end - line);
@@ -56,12 +60,14 @@ static bool is_shared(uintptr_t address) {
     return found;
 }
 
-// A mapping of hugepages takes whole ones only.
-static bool put_zeros(uintptr_t address) {
-    static const int shifts[] = {12, 21, 30};
-    for (size_t number = 0; number < sizeof shifts / sizeof *shifts; number++) {
-        size_t size = (size_t)1 << shifts[number];
-        void *page = (void *)(address & ~(size - 1));
+// A mapping of hugepages takes whole ones only; nothing but the mapping is touched.
+static bool put_zeros(uintptr_t address, const struct mapping *here) {
+    const size_t sizes[] = {page_size, (size_t)1 << 21, (size_t)1 << 30};
+    for (size_t number = 0; number < sizeof sizes / sizeof *sizes; number++) {
+        size_t size = sizes[number];
+        uintptr_t start = address & ~(size - 1);
+        if (start < here->from || here->to - start < size) return false;
+        void *page = (void *)start;
         if (mmap(page, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page) return true;
     }
     return false;
@@ -71,8 +77,9 @@ static void bus_error(int number, siginfo_t *info, void *context) {
     (void)context;
     int before = errno;
     uintptr_t address = (uintptr_t)info->si_addr;
-    bool is_peers = info->si_code == BUS_ADRERR && rte_mem_virt2memseg(info->si_addr, NULL) == NULL && is_shared(address);
-    if (is_peers && put_zeros(address)) {
+    struct mapping here;
+    bool is_peers = info->si_code == BUS_ADRERR && rte_mem_virt2memseg(info->si_addr, NULL) == NULL && is_shared(address, &here);
+    if (is_peers && put_zeros(address, &here)) {
         atomic_store(&lost_address, address);
         atomic_fetch_add(&lost_pages, 1);
     } else {
@@ -83,6 +90,7 @@ static void bus_error(int number, siginfo_t *info, void *context) {
 }
 
 int apus_survive_lost_memory(void) {
+    page_size = (size_t)sysconf(_SC_PAGESIZE);
     struct sigaction action = {.sa_sigaction = bus_error, .sa_flags = SA_SIGINFO};
     sigemptyset(&action.sa_mask);
     return sigaction(SIGBUS, &action, NULL) == 0 ? 0 : -errno;

@@ -10,17 +10,17 @@ struct TrackPlan {
         private(set) var bits: UInt64
         /// Where they can be, from the arrival's first byte.
         private(set) var range: ByteRange
-        var span: Int { 64 - bits.leadingZeroBitCount }
+        var span: Int { WrittenBytes.window - bits.leadingZeroBitCount }
 
         init(_ offset: Int, _ bytes: Int, _ range: ByteRange) {
-            (lower, bits, self.range) = (offset, TrackPlan.bits(bytes), range)
+            (lower, bits, self.range) = (offset, WrittenBytes.bits(0, bytes), range)
         }
 
         /// - Returns: false, and nothing changed, where the bytes lie too far apart.
         mutating func add(_ offset: Int, _ bytes: Int, _ range: ByteRange) -> Bool {
             let lowest = min(lower, offset)
-            guard max(lower + span, offset + bytes) - lowest <= 64 else { return false }
-            bits = bits << UInt64(lower - lowest) | TrackPlan.bits(bytes) << UInt64(offset - lowest)
+            guard max(lower + span, offset + bytes) - lowest <= WrittenBytes.window else { return false }
+            bits = bits << UInt64(lower - lowest) | WrittenBytes.bits(offset - lowest, offset - lowest + bytes)
             lower = lowest
             self.range.include(range.lower, range.upper)
             return true
@@ -53,9 +53,6 @@ struct TrackPlan {
 
     /// The place is known while compiling.
     static func isFixed(_ range: ByteRange, bytes: Int) -> Bool { Int64(range.upper) - Int64(range.lower) == Int64(bytes) }
-
-    /// The lowest of 64.
-    static func bits(_ count: Int) -> UInt64 { count <= 0 ? 0 : UInt64.max >> UInt64(64 - count) }
 
     private mutating func add(_ at: Int, _ register: Int, _ offset: Int, _ bytes: Int, _ range: ByteRange, _ open: inout [Int: Int]) {
         if let leader = open[register], leaders[leader]?.add(offset, bytes, range) == true {

@@ -20,7 +20,7 @@ extension FunctionEmitter {
         // What lies in front of the arrival's first byte was recorded when the head grew.
         let lower = max(0, range.lower)
         guard lower < range.upper else { return }
-        unsafe record(TrackPlan.bits(Int(range.upper - lower)), at: ir.word(Int(lower)), span: Int(range.upper - lower), ByteRange(lower, range.upper))
+        unsafe record(WrittenBytes.bits(0, Int(range.upper - lower)), at: ir.word(Int(lower)), span: Int(range.upper - lower), ByteRange(lower, range.upper))
     }
 
     /// From the arrival's first byte.
@@ -35,14 +35,14 @@ extension FunctionEmitter {
         let inside = unsafe ir.newBlock("packet"), go = unsafe ir.newBlock("recorded")
         unsafe ir.branch(ir.below(ir.sub(last, data), ir.sub(end, data)), inside, go)
         unsafe ir.position(at: inside)
-        unsafe record(TrackPlan.bits(bytes), at: place(register, offset), span: bytes, nil)
+        unsafe record(WrittenBytes.bits(0, bytes), at: place(register, offset), span: bytes, nil)
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
     }
 
     /// Bit n: the byte at `place` + n, of `span` bytes. `range`: what the analysis says that place and span can be.
     private func record(_ bits: UInt64, at place: IR.Value, span: Int, _ range: ByteRange?) {
-        let window = 64
+        let window = WrittenBytes.window
         func widen(_ bits: IR.Value) { unsafe setTrack(Tracks.written, ir.or(track(ir.i64, Tracks.written), bits)) }
         if let range, range.lower >= 0, range.upper <= window { return unsafe widen(ir.shl(ir.word(bits), place)) }
         let near = unsafe ir.newBlock("near"), far = unsafe ir.newBlock("far"), go = unsafe ir.newBlock("written")

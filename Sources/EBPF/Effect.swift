@@ -32,12 +32,12 @@ public struct ByteRange: Equatable, Sendable {
 /// is nothing, so that a fresh record is cleared memory.
 public struct WrittenBytes: Equatable, Sendable {
     /// Bytes known one by one.
-    static var window: Int { @_noLocks get { 64 } }
+    package static var window: Int { @_noLocks get { 64 } }
 
     /// Bit n: byte n.
-    public private(set) var first: UInt64 = 0
+    private(set) var first: UInt64 = 0
     /// Bytes in front of the first.
-    public private(set) var before: UInt32 = 0
+    private(set) var before: UInt32 = 0
     /// The hull of what lies at `window` and behind it; both are 0 where that is nothing.
     private(set) var restLower: UInt32 = 0
     private(set) var restUpper: UInt32 = 0
@@ -79,7 +79,7 @@ public struct WrittenBytes: Equatable, Sendable {
 
     /// Bits `lower` up to `upper`, of 64; none where that is nothing.
     @_noLocks @inline(__always)
-    static func bits(_ lower: Int, _ upper: Int) -> UInt64 {
+    package static func bits(_ lower: Int, _ upper: Int) -> UInt64 {
         lower < upper ? (UInt64.max &>> UInt64(64 &- (upper &- lower))) &<< UInt64(lower) : 0
     }
 
