@@ -10,7 +10,8 @@ struct Engine: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Times programs in the kernel, compiled, interpreted and native, net of an empty program in each.")
 
-    @Option(help: "Interleaved rounds; medians are printed.") var rounds = 9
+    @Option(help: "Interleaved rounds; means of the instances' medians are printed.") var rounds = 12
+    @Option(help: "Instances of each program in each way, with maps and code of their own; they take turns.") var instances = 4
     @Option(help: "Different packets.") var packets = 4096
     @Option(help: "Runs on each packet in a row, in every way: programs that grow packets find no room after a few.") var runs = 4
     @Option(help: "Folder of the compiled programs.") var objects = ".build/bpf"
@@ -31,37 +32,45 @@ struct Engine: ParsableCommand {
             }
         }
         for round in 0..<rounds {
-            empty.measure(frames, runs: runs)
-            for subject in round % 2 == 0 ? subjects : subjects.reversed() { subject.measure(frames, runs: runs) }
+            for subject in round % 2 == 0 ? subjects : subjects.reversed() { subject.measure(round, empty, frames, runs: runs) }
             FileHandle.standardError.write(Data("round \(round + 1) of \(rounds)\n".utf8))
         }
         report(subjects, empty)
     }
 
+    func validate() throws {
+        guard instances > 0, rounds >= instances else { throw ValidationError("Each of the instances, at least one, is measured in a round of its own: --rounds is at least --instances.") }
+    }
+
     private func report(_ subjects: [EngineSubject], _ empty: EngineSubject) {
-        func all(_ subject: EngineSubject) -> String { EngineSubject.Way.allCases.map { "\($0) \(format(subject.median($0)))" }.joined(separator: ", ") }
-        print("ns a packet net of an empty program (\(all(empty)));")
-        print("\(packets) packets, \(runs) runs each, \(rounds) interleaved rounds, medians; maps filled to 10000 entries where they have room")
+        print("ns a packet net of an empty program (\(EngineWay.allCases.map { "\($0) \(format(empty.time($0)))" }.joined(separator: ", "))), each beside its own;")
+        print("\(packets) packets, \(runs) runs each, \(rounds) interleaved rounds, \(instances) instances, means of their medians; maps filled to 10000 entries where they have room")
         print("program                           kernel compiled untracked interpreted native  kernel/compiled native/compiled")
-        var ratios: [Double] = [], natives: [Double] = [], slower: [String] = [], tracking: [Double] = []
+        var ratios: [Double] = [], natives: [Double] = [], slower: [String] = []
         for subject in subjects {
-            func net(_ way: EngineSubject.Way) -> Double? {
-                guard let all = subject.median(way), let nothing = empty.median(way) else { return nil }
-                return all - nothing
-            }
-            guard let kernel = net(.kernel), let compiled = net(.compiled) else { continue }
-            let native = net(.native)
+            guard let kernel = subject.net(.kernel), let compiled = subject.net(.compiled) else { continue }
+            let native = subject.net(.native)
             let ratio = kernel / max(compiled, 0.1)
             if kernel >= 10 { ratios.append(ratio) } else if compiled > kernel + 1 { slower.append(subject.name) }
             if let native, kernel >= 10 { natives.append(native / max(compiled, 0.1)) }
-            if subject.tracks, let untracked = net(.untracked), untracked > 1 { tracking.append(compiled / untracked) }
-            let columns = [kernel, compiled, net(.untracked), net(.interpreted), native].map { format($0) }
+            let columns = [kernel, compiled, subject.net(.untracked), subject.net(.interpreted), native].map { format($0) }
             print("\(pad(subject.name, 34))\(columns.map { pad($0, 9) }.joined()) \(pad(format(ratio), 9)) \(native.map { format($0 / max(compiled, 0.1)) } ?? "-")")
         }
         print("kernel/compiled, geometric mean of \(ratios.count) programs of 10 ns and more in the kernel: \(format(mean(ratios))) (bar: 2)")
         print("of the others more than 1 ns slower than the kernel: \(slower.isEmpty ? "none" : slower.joined(separator: ", "))")
         print("native/compiled, geometric mean of \(natives.count): \(format(mean(natives))) (bar: 0.8)")
-        print("tracking, compiled/untracked, geometric mean of \(tracking.count): \(mean(tracking).map { String(format: "%.3f", $0) } ?? "-") (bar: 1.05)")
+        // Where there is something to divide by.
+        let tracking = subjects.filter { $0.tracks && $0.net(.untracked) ?? 0 > 1 }
+        func ratio(_ value: Double?) -> String { value.map { String(format: "%.3f", $0) } ?? "-" }
+        let all = mean(tracking.compactMap { subject in subject.net(.compiled).flatMap { compiled in subject.net(.untracked).map { compiled / $0 } } })
+        let each = (0..<instances).map { number in
+            mean(tracking.compactMap { subject in
+                let (compiled, untracked) = (subject.nets(.compiled), subject.nets(.untracked))
+                return number < min(compiled.count, untracked.count) && untracked[number] > 1 ? compiled[number] / untracked[number] : nil
+            })
+        }
+        print("tracking, compiled/untracked, geometric mean of \(tracking.count): \(ratio(all)) (bar: 1.05); by instance \(each.map(ratio).joined(separator: ", "))")
+        print("  \(tracking.map { "\($0.name) \(ratio(($0.net(.compiled) ?? 0) / ($0.net(.untracked) ?? 1)))" }.joined(separator: ", "))")
         print("compilation: \(subjects.map { "\($0.name) \($0.instructions) instructions \(Int($0.milliseconds)) ms \($0.bytes) bytes" }.joined(separator: "; "))")
     }
 

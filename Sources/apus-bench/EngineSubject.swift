@@ -4,41 +4,82 @@ import Compiler
 import EBPF
 import Foundation
 
-/// One program in all the ways it can run, and how long each took.
-final class EngineSubject {
-    enum Way: String, CaseIterable { case kernel, compiled, untracked, interpreted, native }
+enum EngineWay: String, CaseIterable { case kernel, compiled, untracked, interpreted, native }
 
+/// One program in all the ways it can run, several times each, and how long they took. Where maps and code happen to lie
+/// moves a program by more than what is looked for, and a process places them once: so there are instances.
+final class EngineSubject {
     let name: String
     let instructions: Int
     let milliseconds: Double
     let bytes: Int
     /// It can write to packets.
     let tracks: Bool
-    private let kernel: KernelRun
-    private let compiled: LoadedProgram, untracked: LoadedProgram, interpreted: LoadedProgram
-    private let codes: [CompiledCode]
-    private let native: NativeProgram?
-    private var times: [Way: [Double]] = [:]
+    private let instances: [EngineInstance]
+    /// By way, instance and round.
+    private var nets: [EngineWay: [[Double]]] = [:], times: [EngineWay: [[Double]]] = [:]
 
     init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler, _ traffic: EngineTraffic) throws {
         name = program.name
+        instances = try (0..<bench.instances).map { _ in try EngineInstance(program, bench, compiler) }
+        let first = instances[0]
+        milliseconds = instances.map(\.milliseconds).sorted()[instances.count / 2]
+        bytes = first.bytes
+        instructions = first.instructions
+        tracks = first.canWrite
+    }
+
+    /// Net of the empty program, nanoseconds a packet, instance by instance: medians of the rounds.
+    func nets(_ way: EngineWay) -> [Double] { nets[way, default: []].filter { !$0.isEmpty }.map(EngineSubject.median) }
+    func net(_ way: EngineWay) -> Double? { EngineSubject.mean(nets(way)) }
+    /// With what every program takes.
+    func time(_ way: EngineWay) -> Double? { EngineSubject.mean(times[way, default: []].filter { !$0.isEmpty }.map(EngineSubject.median)) }
+
+    private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
+    private static func mean(_ values: [Double]) -> Double? { values.isEmpty ? nil : values.reduce(0, +) / Double(values.count) }
+
+    /// One round of one instance: way by way the empty program and this one, which of them first by turns; and so with the
+    /// two ways that are compared most closely.
+    func measure(_ round: Int, _ empty: EngineSubject, _ traffic: EngineTraffic, runs: Int) {
+        let number = round % instances.count, isOdd = round / instances.count % 2 == 1
+        let instance = instances[number], nothing = empty.instances[number]
+        let ways: [EngineWay] = [.kernel] + (isOdd ? [.untracked, .compiled] : [.compiled, .untracked]) + [.interpreted, .native]
+        for way in ways {
+            let times = (isOdd ? [instance, nothing] : [nothing, instance]).map { $0.time(way, traffic, runs: runs) }
+            guard let base = times[isOdd ? 1 : 0], let all = times[isOdd ? 0 : 1] else { continue }
+            nets[way, default: Array(repeating: [], count: instances.count)][number].append(all - base)
+            empty.times[way, default: Array(repeating: [], count: instances.count)][number].append(base)
+        }
+    }
+}
+
+/// A program with maps and code of its own in every way.
+final class EngineInstance {
+    let milliseconds: Double
+    private let kernel: KernelRun
+    private let compiled: LoadedProgram, untracked: LoadedProgram, interpreted: LoadedProgram
+    private let code: CompiledCode, untrackedCode: CompiledCode
+    private let native: NativeProgram?
+
+    var bytes: Int { code.bytes }
+    var instructions: Int { compiled.instructions }
+    var canWrite: Bool { compiled.canWrite }
+
+    init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler) throws {
         let object = program.object
         func load() throws -> LoadedProgram {
-            try ProgramLoader.load(object: object, program: program.program, verify: .kernel, entries: EngineSubject.entries(object))
+            try ProgramLoader.load(object: object, program: program.program, verify: .kernel, entries: EngineInstance.entries(object))
         }
-        kernel = try KernelRun(object: object, program: program.program, entries: EngineSubject.entries(object))
+        kernel = try KernelRun(object: object, program: program.program, entries: EngineInstance.entries(object))
         (compiled, untracked, interpreted) = (try load(), try load(), try load())
         let begin = ContinuousClock.now
-        let code = try compiler.compile(compiled)
+        code = try compiler.compile(compiled)
         milliseconds = (ContinuousClock.now - begin) / .milliseconds(1)
-        codes = [code, try compiler.compile(untracked, isTracking: false)]
-        bytes = code.bytes
-        instructions = compiled.instructions
-        tracks = compiled.canWrite
+        untrackedCode = try compiler.compile(untracked, isTracking: false)
         let source = "\(bench.sources)/\(URL(filePath: object).deletingPathExtension().lastPathComponent).bpf.c"
         native = program.program == nil && FileManager.default.fileExists(atPath: source)
             ? try? NativeProgram(source: source, header: bench.header, function: compiled.name, maps: try load()) : nil
-        fill(traffic)
+        fill()
     }
 
     /// Hashes of the project's own programs take 10 000 entries and the traffic's.
@@ -52,7 +93,7 @@ final class EngineSubject {
     }
 
     /// The same entries in every way: 10 000 in each hash.
-    private func fill(_ traffic: EngineTraffic) {
+    private func fill() {
         for map in compiled.maps where map.definition.isPlainHash {
             var state: UInt64 = 88172645463325252
             for _ in 0..<10_000 {
@@ -71,14 +112,19 @@ final class EngineSubject {
         }
     }
 
-    func median(_ way: Way) -> Double? {
-        guard let sorted = times[way]?.sorted(), !sorted.isEmpty else { return nil }
-        return sorted[sorted.count / 2]
+    /// Nanoseconds a run: of every packet a burst of copies, and on each copy `runs` runs, each on what the one before left.
+    /// nil: the program does not run so.
+    func time(_ way: EngineWay, _ traffic: EngineTraffic, runs: Int) -> Double? {
+        switch way {
+        case .kernel: kernelTime(traffic, runs)
+        case .compiled: traffic.time(compiled, passes: runs)
+        case .untracked: traffic.time(untracked, passes: runs)
+        case .interpreted: traffic.time(interpreted, passes: runs)
+        case .native: native.map { traffic.time($0, passes: runs) }
+        }
     }
 
-    /// One round: of every packet a burst of copies, and on each copy `runs` runs, each on what the one before left. The two
-    /// that are compared most closely take turns.
-    func measure(_ traffic: EngineTraffic, runs: Int) {
+    private func kernelTime(_ traffic: EngineTraffic, _ runs: Int) -> Double? {
         var total = 0.0, count = 0
         kernel.whileAttached {
             for packet in traffic.packets {
@@ -89,12 +135,7 @@ final class EngineSubject {
                 }
             }
         }
-        if count > 0 { times[.kernel, default: []].append(total / Double(count)) }
-        let ways = [(Way.compiled, compiled), (Way.untracked, untracked)]
-        let isOdd = times[.compiled, default: []].count % 2 == 1
-        for (way, program) in isOdd ? ways.reversed() : ways { times[way, default: []].append(traffic.time(program, passes: runs)) }
-        times[.interpreted, default: []].append(traffic.time(interpreted, passes: runs))
-        if let native { times[.native, default: []].append(traffic.time(native, passes: runs)) }
+        return count > 0 ? total / Double(count) : nil
     }
 }
 

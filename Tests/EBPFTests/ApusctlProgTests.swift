@@ -111,13 +111,13 @@ import Testing
             __u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
             if (data + 60 > end) return XDP_ABORTED;
             __u64 sum = data[0];
-            for (int round = 0; round < 200; round++) sum = (sum + 0x123456789abcdef) / (data[3] + 3); /* long */
+            for (int round = 0; round < 2000; round++) sum = (sum + 0x123456789abcdef) / (data[3] + 3); /* long */
             data[2] = sum; /* once */
             return XDP_PASS;
         }
         """
 
-    /// A loop of divisions takes more than everything else together.
+    /// Two thousand divisions take several times as long as everything else together, whatever the processor.
     @Test func runSaysWhereTheTimeGoes() throws {
         struct Line: Decodable { let source: String, cycles, entries: Double }
         struct Reply: Decodable { let return_value: UInt32, lines: [Line]? }
@@ -128,7 +128,8 @@ import Testing
         let lines = try #require(try JSONDecoder().decode(Reply.self, from: Data(try run(asked + ["--cycles"]).output.utf8)).lines)
         let long = try line("long"), once = try line("once")
         let inLoop = try #require(lines.first { $0.source == long })
-        #expect(inLoop.cycles > 1000 && inLoop.cycles > lines.filter { $0.source != long }.reduce(0) { $0 + $1.cycles })
+        let elsewhere = lines.filter { $0.source != long }.reduce(0) { $0 + $1.cycles }
+        #expect(inLoop.cycles > 4 * elsewhere)
         #expect(lines.first { $0.source == once }?.entries == 1)
         #expect(try JSONDecoder().decode(Reply.self, from: Data(try run(asked).output.utf8)).lines == nil)
         #expect(try run(["prog", "run", object, "--data-in", packet, "--repeat", "5000", "--cycles"]).output.contains(" cycles a run, by source line"))
