@@ -1,5 +1,6 @@
 #include "CDPDK.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include <rte_bus_vdev.h>
@@ -125,11 +126,6 @@ int apus_memory_regions(void) {
 
 // MARK: vhost
 
-bool apus_vhost_features(uint16_t port, uint64_t *features) {
-    int vid = rte_eth_vhost_get_vid_from_port_id(port);
-    return vid >= 0 && rte_vhost_get_negotiated_features(vid, features) == 0;
-}
-
 // The library says what changed, once, and keeps no list that could be read.
 static int queue_state_changed(uint16_t port, enum rte_eth_event_type type, void *argument, void *unused) {
     (void)type, (void)unused;
@@ -144,20 +140,35 @@ static int queue_state_changed(uint16_t port, enum rte_eth_event_type type, void
     return 0;
 }
 
-// A guest that goes disables nothing. The library calls this after the last packet to a guest that goes, and after
-// the first that may go to one that comes: what is not known yet is not split.
+static void wait_for(const struct apus_turn *turns) {
+    for (int queue = 0; queue < APUS_ETH_QUEUES_MAX; queue++)
+        while (__atomic_load_n(&turns[queue].taken, __ATOMIC_SEQ_CST)) sched_yield();
+}
+
+// The library calls this, through its driver, before it forgets a guest that goes, whose queues nobody disables; and
+// when one has come.
 static int link_changed(uint16_t port, enum rte_eth_event_type type, void *argument, void *unused) {
     (void)type, (void)unused;
     struct apus_eth_port *shared = argument;
     bool up = apus_eth_link_is_up(port);
-    if (!up) __atomic_store_n(&shared->enabled, 0, __ATOMIC_RELAXED);
-    uint64_t features;
-    bool split = up && apus_vhost_features(port, &features) && !(features & (uint64_t)1 << 34); // virtio 1.2, 6: RING_PACKED
-    __atomic_store_n(&shared->split, split, __ATOMIC_RELAXED);
+    if (!up) {
+        __atomic_store_n(&shared->guest, -1, __ATOMIC_SEQ_CST);
+        wait_for(shared->receiving);
+        wait_for(shared->sending);
+        __atomic_store_n(&shared->enabled, 0, __ATOMIC_RELAXED);
+    }
+    int guest = up ? rte_eth_vhost_get_vid_from_port_id(port) : -1;
+    uint64_t features = 0;
+    if (guest >= 0 && rte_vhost_get_negotiated_features(guest, &features) == 0) {
+        __atomic_store_n(&shared->features, features, __ATOMIC_RELAXED);
+        __atomic_store_n(&shared->guest, guest, __ATOMIC_RELEASE);
+    }
     return 0;
 }
 
-int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared) {
+int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared, struct rte_mempool *pool) {
+    shared->guest = -1;
+    shared->pool = pool;
     int status = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_QUEUE_STATE, queue_state_changed, shared);
     return status != 0 ? status : rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_LSC, link_changed, shared);
 }
@@ -165,17 +176,70 @@ int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared) {
 void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared) {
     rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_QUEUE_STATE, queue_state_changed, shared);
     rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_LSC, link_changed, shared);
+    __atomic_store_n(&shared->guest, -1, __ATOMIC_SEQ_CST);
 }
 
-int apus_vhost_node(uint16_t port) {
-    int vid = rte_eth_vhost_get_vid_from_port_id(port);
-    return vid < 0 ? -1 : rte_vhost_get_numa_node(vid);
+// The guest, which stays until the turn is over; or -1, and it is over. Whoever takes the guest away sees the turn, or is seen.
+static int take_turn(struct apus_eth_port *p, struct apus_turn *turn) {
+    __atomic_store_n(&turn->taken, true, __ATOMIC_SEQ_CST);
+    int guest = __atomic_load_n(&p->guest, __ATOMIC_SEQ_CST);
+    if (guest < 0) __atomic_store_n(&turn->taken, false, __ATOMIC_RELEASE);
+    return guest;
 }
 
-bool apus_vhost_shares(uint16_t port, uint64_t address) {
-    int vid = rte_eth_vhost_get_vid_from_port_id(port);
+static void end_turn(struct apus_turn *turn) { __atomic_store_n(&turn->taken, false, __ATOMIC_RELEASE); }
+
+enum {
+    // The library carries no more in a call (MAX_PKT_BURST, lib/vhost/virtio_net.c, DPDK 22.11).
+    BURST = 32,
+    // Four packets and more to a packed ring go by code of the library that does not see when a descriptor is shorter than
+    // the virtio header, and writes the whole packet there, past the end of the guest's memory if it lies there (DPDK
+    // 22.11, virtio_dev_rx_sync_batch_packed). Can go when the library checks.
+    PACKED_BURST = 3,
+    RING_PACKED = 34, // virtio 1.2, 6
+};
+
+uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
+    int guest = take_turn(p, &p->receiving[queue]);
+    if (guest < 0) return 0;
+    uint16_t received = 0;
+    while (received < count) {
+        uint16_t wanted = at_most(BURST, (uint16_t)(count - received));
+        // Virtqueues are numbered as the guest sees them (virtio 1.2, 5.1.2).
+        uint16_t got = rte_vhost_dequeue_burst(guest, (uint16_t)(2 * queue + 1), p->pool, packets + received, wanted);
+        received += got;
+        if (got < wanted) break;
+    }
+    end_turn(&p->receiving[queue]);
+    return received;
+}
+
+uint16_t apus_vhost_transmit(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
+    int guest = take_turn(p, &p->sending[queue]);
+    if (guest < 0) return 0;
+    bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
+    uint16_t at_once = is_packed ? PACKED_BURST : BURST, sent = 0;
+    while (sent < count) {
+        uint16_t part = at_most(at_once, (uint16_t)(count - sent));
+        uint16_t took = rte_vhost_enqueue_burst(guest, (uint16_t)(2 * queue), packets + sent, part);
+        sent += took;
+        if (took < part) break;
+    }
+    end_turn(&p->sending[queue]);
+    // They were copied.
+    rte_pktmbuf_free_bulk(packets, sent);
+    return sent;
+}
+
+int apus_vhost_node(const struct apus_eth_port *p) {
+    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
+    return guest < 0 ? -1 : rte_vhost_get_numa_node(guest);
+}
+
+bool apus_vhost_shares(const struct apus_eth_port *p, uint64_t address) {
+    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
     struct rte_vhost_memory *memory = NULL;
-    if (vid < 0 || rte_vhost_get_mem_table(vid, &memory) != 0) return false;
+    if (guest < 0 || rte_vhost_get_mem_table(guest, &memory) != 0) return false;
     bool shares = false;
     for (uint32_t number = 0; number < memory->nregions; number++)
         shares |= address - memory->regions[number].host_user_addr < memory->regions[number].size;

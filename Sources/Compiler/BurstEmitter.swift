@@ -61,8 +61,14 @@ import EBPF
             for offset in [Outcome.redirectMap, Outcome.redirectFlags] { unsafe set(Run.effect + offset, ir.word(0)) }
         }
         if program.hasTailCalls { unsafe set(Run.tailCalls, ir.int(0)) }
-        unsafe set(Run.fault, ir.constant(ir.i8, 0))
-        if program.planted != .staleMachine { unsafe set(Run.isPrepared, ir.constant(ir.i8, 0)) }
+        let no = unsafe ir.constant(ir.i8, 0)
+        if program.keepsState {
+            unsafe set(Run.fault, no)
+            if program.planted != .staleMachine { unsafe set(Run.isPrepared, no) }
+        } else {
+            unsafe ir.store(no, ir.offset(tracks, Tracks.fault), .run)
+            if program.planted != .staleMachine { unsafe ir.store(no, ir.offset(tracks, Tracks.isPrepared), .run) }
+        }
         if program.unit.isSandboxed {
             unsafe RunEmitter(program).prepare(run, context)
             unsafe ir.zero(ir.place(ir.load(ir.i64, ir.offset(run, Run.frames), .run)), bytes: Run.frameBytes, align: 16)
@@ -90,13 +96,14 @@ import EBPF
             unsafe ir.jump(go)
             unsafe ir.position(at: go)
         }
-        let fault = unsafe of(Run.fault, ir.i8)
+        func state(_ inMachine: Int, _ inTracks: Int) -> IR.Value { unsafe program.keepsState ? of(inMachine, ir.i8) : ir.load(ir.i8, ir.offset(tracks, inTracks), .run) }
+        let fault = unsafe state(Run.fault, Tracks.fault)
         unsafe leave(Outcome.fault, fault)
         unsafe leave(Outcome.verdict, verdict(r0, fault))
         // Far places stand in the effect already.
         let written = unsafe program.unit.isReadOnly ? ir.word(0) : ir.load(ir.i64, ir.offset(tracks, Tracks.written), .run)
         if !program.unit.isReadOnly { unsafe leave(Outcome.first, written) }
-        if program.recordsInMachine { unsafe join(run, context, effect, written) }
+        if program.recordsInMachine { unsafe join(run, state(Run.isPrepared, Tracks.isPrepared), context, effect, written) }
         guard program.mayRedirect else { return }
         unsafe copy(Outcome.redirectMap, ir.i64)
         unsafe copy(Outcome.redirectIndex, ir.i32)
@@ -112,11 +119,11 @@ import EBPF
     }
 
     /// What helpers did, where any was called that works on the machine.
-    private func join(_ run: IR.Value, _ context: IR.Value, _ effect: IR.Value, _ written: IR.Value) {
+    private func join(_ run: IR.Value, _ isPrepared: IR.Value, _ context: IR.Value, _ effect: IR.Value, _ written: IR.Value) {
         func of(_ offset: Int, _ kind: IR.Kind) -> IR.Value { unsafe ir.load(kind, ir.offset(run, offset), .run) }
         func leave(_ offset: Int, _ value: IR.Value) { unsafe ir.store(value, ir.offset(effect, offset), .run) }
         let helped = unsafe ir.newBlock("helped"), go = unsafe ir.newBlock("whole")
-        unsafe ir.branch(ir.equal(of(Run.isPrepared, ir.i8), ir.constant(ir.i8, 0)), go, helped)
+        unsafe ir.branch(ir.equal(isPrepared, ir.constant(ir.i8, 0)), go, helped)
         unsafe ir.position(at: helped)
         unsafe leave(Outcome.first, ir.or(written, of(Run.effect + Outcome.first, ir.i64)))
         let before = unsafe of(Run.effect + Outcome.before, ir.i32), known = unsafe ir.load(ir.i32, ir.offset(effect, Outcome.before), .run)

@@ -40,9 +40,14 @@ extension FunctionEmitter {
         // The sandbox looks there at any access.
         guard !unit.isSandboxed else { return }
         let fill = unsafe ir.newBlock("prepare"), go = unsafe ir.newBlock("prepared")
-        unsafe ir.branch(ir.equal(runField(ir.i8, RunLayout.Run.isPrepared), ir.constant(ir.i8, 0)), fill, go)
+        let isPrepared = unsafe program.keepsState ? runField(ir.i8, RunLayout.Run.isPrepared) : track(ir.i8, Tracks.isPrepared)
+        unsafe ir.branch(ir.equal(isPrepared, ir.constant(ir.i8, 0)), fill, go)
         unsafe ir.position(at: fill)
         unsafe RunEmitter(program).prepare(program.run, track(ir.pointer, Tracks.context))
+        if !program.keepsState {
+            unsafe setRunField(RunLayout.Run.fault, ir.constant(ir.i8, 0))
+            unsafe setTrack(Tracks.isPrepared, ir.constant(ir.i8, 1))
+        }
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
     }
@@ -71,6 +76,7 @@ extension FunctionEmitter {
         if number == 190 { program.recordsInMachine = true }
         let arguments = unsafe [(program.run, ir.pointer), (ir.word(number), ir.i64)] + (1...5).map { unsafe (register($0), ir.i64) }
         unsafe set(0, ir.external(unit.isSandboxed ? "apus_helper_checked" : "apus_helper", ir.i64, arguments))
+        if !program.keepsState { unsafe setTrack(Tracks.fault, runField(ir.i8, RunLayout.Run.fault)) }
         checkStopped()
     }
 

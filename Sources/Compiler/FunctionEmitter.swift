@@ -24,7 +24,7 @@ import EBPF
         ir = program.ir
         unit = program.unit
         shapes = program.shapes(of: flow)
-        trackPlan = TrackPlan(program.unit, flow)
+        trackPlan = TrackPlan(program.unit, flow, planted: program.planted)
         unsafe frame = unsafe function
         unsafe scratch = unsafe function
     }
@@ -146,7 +146,8 @@ import EBPF
     }
 
     func stop(_ fault: Fault) {
-        unsafe setRunField(RunLayout.Run.fault, ir.constant(ir.i8, UInt64(fault.rawValue)))
+        let fault = unsafe ir.constant(ir.i8, UInt64(fault.rawValue))
+        unsafe program.keepsState ? setRunField(RunLayout.Run.fault, fault) : setTrack(Tracks.fault, fault)
         unsafe ir.ret(ir.word(0))
     }
 

@@ -231,6 +231,26 @@ internal import CLLVM
         return unsafe call(function, kind, arguments.map { unsafe $0.0 })
     }
 
+    /// What is hardly ever called: it keeps all registers but that of its result, so that nothing is saved where it is not.
+    func rarelyCalled(_ name: String, _ result: Kind, _ arguments: [(Value, Kind)]) -> Value {
+        let kind = unsafe type(of: result, arguments.map { unsafe $0.1 })
+        let convention = UInt32(LLVMPreserveMostCallConv.rawValue)
+        let known = unsafe LLVMGetNamedFunction(module, "\(name).rarely")
+        let function = unsafe known ?? self.function("\(name).rarely", kind, isInternal: true)
+        if unsafe known == nil {
+            unsafe LLVMSetFunctionCallConv(function, convention)
+            unsafe attribute("noinline", of: function)
+            unsafe attribute("cold", of: function)
+            let here = unsafe currentBlock
+            unsafe position(at: block("entry", in: function))
+            unsafe ret(external(name, result, arguments.indices.map { unsafe (parameter($0, of: function), arguments[$0].1) }))
+            unsafe position(at: here)
+        }
+        let value = unsafe call(function, kind, arguments.map { unsafe $0.0 })
+        unsafe LLVMSetInstructionCallConv(value, convention)
+        return unsafe value
+    }
+
     /// Verifies the module; nil: it is well-formed.
     func defect() -> String? {
         var message: UnsafeMutablePointer<CChar>?

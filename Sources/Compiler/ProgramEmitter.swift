@@ -24,6 +24,9 @@ struct NotCompilable: Error { let reason: String }
     let mayAdjust: Bool
     /// Where the packet lies may differ from where its context says: it stands in the `Machine`.
     private(set) var keepsPlace: Bool
+    /// Whether a run has failed, and whether the `Machine` is filled in, stands there, where other programs' code finds it;
+    /// otherwise with the tracks, where a run that calls no helper never asks.
+    private(set) var keepsState: Bool
     // What the translation of the functions finds.
     /// Helpers are called that work on the `Machine`.
     var needsMachine: Bool
@@ -55,6 +58,8 @@ struct NotCompilable: Error { let reason: String }
         mayAdjust = hasTailCalls || !operations.isDisjoint(with: [.adjustHead, .adjustTail, .adjustMeta])
         needsMachine = unit.isSandboxed || hasTailCalls
         keepsPlace = unit.isSandboxed || mayAdjust
+        // The planted bug is to find the machine as the packet before left it.
+        keepsState = needsMachine || planted == .staleMachine
         (mayRedirect, recordsInMachine) = (hasTailCalls, unit.isSandboxed || mayAdjust)
         isBudgeted = unit.isSandboxed && (flows.values.contains { $0.hasLoop } || !operations.isDisjoint(with: [.callLocal, .loop, .forEach]))
     }
@@ -114,7 +119,7 @@ struct NotCompilable: Error { let reason: String }
     /// - Parameter isTailTarget: other programs may jump here.
     func emit(name: String, isTailTarget: Bool) throws(NotCompilable) {
         // Whoever jumps here may have moved it.
-        if isTailTarget { keepsPlace = true }
+        if isTailTarget { (keepsPlace, keepsState) = (true, true) }
         for entry in flows.keys.sorted() {
             let isBody = entry == 0
             let function = unsafe ir.function(isBody ? "\(name).body" : "\(name).\(entry)", signature, isInternal: !isBody || !isTailTarget)
@@ -135,5 +140,7 @@ enum Tracks {
     /// Which of the arrival's first bytes were written, as `WrittenBytes.first`: here, where it can stay in a register.
     static let written = 16
     static let watched = 24
+    static let fault = 25
+    static let isPrepared = 26
     static let size = 32
 }

@@ -1,7 +1,7 @@
 import EBPF
 
 /// How the packet stores of one function are recorded: once for all that a block makes through one register, where they
-/// certainly reach the packet.
+/// certainly reach the packet, and not again where every way there has recorded the same.
 struct TrackPlan {
     /// Bytes from the register at the leading store.
     struct Group {
@@ -11,6 +11,7 @@ struct TrackPlan {
         /// Where they can be, from the arrival's first byte.
         private(set) var range: ByteRange
         var span: Int { WrittenBytes.window - bits.leadingZeroBitCount }
+        var bytes: Set<Int> { Set((0..<span).filter { bits & 1 << UInt64($0) != 0 }.map { lower + $0 }) }
 
         init(_ offset: Int, _ bytes: Int, _ range: ByteRange) {
             (lower, bits, self.range) = (offset, WrittenBytes.bits(0, bytes), range)
@@ -29,10 +30,10 @@ struct TrackPlan {
 
     /// By the instruction that records for its group.
     private(set) var leaders: [Int: Group] = [:]
-    /// Recorded by their group's leader.
+    /// Recorded by their group's leader, or before.
     private(set) var followers: Set<Int> = []
 
-    init(_ unit: CompilationUnit, _ flow: FunctionFlow) {
+    init(_ unit: CompilationUnit, _ flow: FunctionFlow, planted: TranslationBug?) {
         for (start, block) in flow.blocks {
             // By register: the leader of its open group.
             var open: [Int: Int] = [:]
@@ -45,8 +46,58 @@ struct TrackPlan {
                 }
                 // A tail call may be the end of the run: what comes behind it is recorded behind it.
                 if i.operation.isCall { open = [:] }
-                for register in i.operation.isAtomic ? [0, Int(i.source)] : i.operation.isStore ? [] : [Int(i.destination)] { open[register] = nil }
+                for register in TrackPlan.changed(by: i) { open[register] = nil }
                 at += i.slots
+            }
+        }
+        dropRepeated(unit, flow, planted)
+    }
+
+    private static func changed(by i: DecodedInstruction) -> [Int] {
+        if i.operation.isCall { return [0, 1, 2, 3, 4, 5] }
+        return i.operation.isAtomic ? [0, Int(i.source)] : i.operation.isStore ? [] : [Int(i.destination)]
+    }
+
+    /// Bytes recorded, by register, from where it points.
+    private typealias Recorded = [Int: Set<Int>]
+
+    /// A field that is written again and again, a checksum, is recorded the first time.
+    private mutating func dropRepeated(_ unit: CompilationUnit, _ flow: FunctionFlow, _ planted: TranslationBug?) {
+        guard leaders.count > 1 else { return }
+        let groups = leaders
+        func pass(_ start: Int, _ block: FunctionFlow.Block, _ recorded: inout Recorded, repeated: (Int) -> Void = { _ in }) {
+            var at = start
+            while at < block.end {
+                let i = unit.code[at]
+                if let group = groups[at] {
+                    let bytes = group.bytes, register = Int(i.destination)
+                    if recorded[register]?.isSuperset(of: bytes) == true { repeated(at) }
+                    recorded[register, default: []].formUnion(bytes)
+                }
+                for register in TrackPlan.changed(by: i) { recorded[register] = nil }
+                at += i.slots
+            }
+        }
+        // Blocks that were not come to say nothing.
+        var before: [Int: Recorded] = [flow.entry: [:]], waiting = [flow.entry]
+        while let start = waiting.popLast() {
+            guard let block = flow.blocks[start], var recorded = before[start] else { continue }
+            pass(start, block, &recorded)
+            for next in block.successors {
+                let common = before[next]?.reduce(into: Recorded()) { common, known in
+                    let other = recorded[known.key] ?? []
+                    common[known.key] = planted == .repeatedWrites ? known.value.union(other) : known.value.intersection(other)
+                } ?? recorded
+                guard common != before[next] else { continue }
+                before[next] = common
+                waiting.append(next)
+            }
+        }
+        for (start, block) in flow.blocks {
+            guard var recorded = before[start] else { continue }
+            pass(start, block, &recorded) { at in
+                leaders[at] = nil
+                followers.insert(at)
             }
         }
     }

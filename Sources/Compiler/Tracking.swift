@@ -51,7 +51,7 @@ extension FunctionEmitter {
         unsafe widen(ir.shl(ir.word(bits), place))
         unsafe ir.jump(go)
         unsafe ir.position(at: far)
-        if program.planted != .farWrites { unsafe widen(ir.external("apus_wrote", ir.i64, [(track(ir.pointer, Tracks.effect), ir.pointer), (place, ir.i64), (ir.word(bits), ir.i64)])) }
+        if program.planted != .farWrites { unsafe widen(ir.rarelyCalled("apus_wrote", ir.i64, [(track(ir.pointer, Tracks.effect), ir.pointer), (place, ir.i64), (ir.word(bits), ir.i64)])) }
         unsafe ir.jump(go)
         unsafe ir.position(at: go)
     }

@@ -85,20 +85,26 @@ import Wire
     }
 
     /// Hands the packets to a transmit queue and gives how many it took. The rest moves to the front.
-    /// - Parameters:
-    ///   - prepares: the driver first writes what it wants into the packets; it stops at one it cannot.
-    ///   - atOnce: packets the driver is handed at a time; at least 1.
-    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16, prepares: Bool, atOnce: Int) -> Int {
-        var ready = count
-        if prepares { ready = unsafe Int(apus_eth_prepare(port, queue, mbufs, UInt16(truncatingIfNeeded: count))) }
-        var sent = 0
-        while sent < ready {
-            let part = min(atOnce, ready &- sent)
-            let took = unsafe Int(apus_eth_transmit(port, queue, mbufs + sent, UInt16(truncatingIfNeeded: part)))
-            sent &+= took
-            if took < part { break }
-        }
-        let left = count &- sent
+    /// - Parameter prepares: the driver first writes what it wants into the packets; it stops at one it cannot.
+    @_noLocks public mutating func transmit(port: UInt16, queue: UInt16, prepares: Bool) -> Int {
+        var ready = UInt16(truncatingIfNeeded: count)
+        if prepares { ready = unsafe apus_eth_prepare(port, queue, mbufs, ready) }
+        return unsafe left(by: apus_eth_transmit(port, queue, mbufs, ready))
+    }
+
+    /// Fills the empty burst from a guest's transmit queue.
+    @_noLocks mutating func receive(fromGuestOf port: UnsafeMutablePointer<apus_eth_port>, queue: UInt16) {
+        unsafe truncate(to: Int(apus_vhost_receive(port, queue, mbufs, UInt16(truncatingIfNeeded: capacity))))
+    }
+
+    /// Hands the packets to a guest's receive queue and gives how many it took. The rest moves to the front.
+    @_noLocks mutating func transmit(toGuestOf port: UnsafeMutablePointer<apus_eth_port>, queue: UInt16) -> Int {
+        unsafe left(by: apus_vhost_transmit(port, queue, mbufs, UInt16(truncatingIfNeeded: count)))
+    }
+
+    /// Somebody took the first `sent`.
+    @_noLocks private mutating func left(by sent: UInt16) -> Int {
+        let sent = Int(sent), left = count &- sent
         if left > 0, sent > 0 { unsafe storage.moveInitialize(from: storage + sent, count: left) }
         truncate(to: left)
         return sent

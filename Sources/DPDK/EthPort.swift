@@ -77,15 +77,14 @@ import Glibc
 
     /// The NUMA node of a guest's memory, which packets are copied from and to; nil: there is no guest, or nobody tells.
     public var guestNode: Int? {
-        guard driver == .vhost, let port else { return nil }
-        let node = apus_vhost_node(port)
+        guard driver == .vhost, isAttached else { return nil }
+        let node = unsafe apus_vhost_node(shared)
         return node < 0 ? nil : Int(node)
     }
 
     /// Whether a guest shares the memory at this address.
     public func shares(_ address: UInt64) -> Bool {
-        guard driver == .vhost, let port else { return false }
-        return apus_vhost_shares(port, address)
+        unsafe driver == .vhost && isAttached && apus_vhost_shares(shared, address)
     }
 
     // MARK: Coming and going
@@ -109,7 +108,7 @@ import Glibc
             hears_link: recipe.hearsLink, socket: socketNumber(node), pool: pool,
             interface_index: 0, driver: nil)
         // Before it starts: a guest that waits already is told of at once.
-        let followed = unsafe apus_vhost_follow(port, shared)
+        let followed = unsafe apus_vhost_follow(port, shared, pool)
         let started = followed == 0 ? unsafe apus_eth_start(port, &setup) : followed
         guard started == 0 else {
             unsafe Self.close(port, recipe, shared)

@@ -35,7 +35,8 @@ import Wire
     @_noLocks
     public func receive(into burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard unsafe apus_eth_is_open(shared) else { return }
-        unsafe burst.receive(port: apus_eth_number(shared), queue: receiveQueue)
+        if driver == .vhost { unsafe burst.receive(fromGuestOf: shared, queue: receiveQueue) }
+        else { unsafe burst.receive(port: apus_eth_number(shared), queue: receiveQueue) }
         guard burst.count > 0 else { return }
         burst.takeSurvey()
         counters.add(.receivedPackets, burst.count)
@@ -84,9 +85,7 @@ import Wire
             offered.extensions = driver == .virtio
             return offered
         }
-        // The event comes after the queues are open, so the library is asked every time.
-        var features: UInt64 = 0
-        guard unsafe apus_vhost_features(apus_eth_number(shared), &features) else { return .nothing }
+        let features = unsafe apus_vhost_features(shared)
         // virtio 1.2, 5.1.3: GUEST_CSUM 1, GUEST_TSO4 7, GUEST_TSO6 8.
         let known = features & 1 &<< 1 != 0
         return TransmitCapabilities(known: known, tcp4: known && features & 1 &<< 7 != 0,
@@ -212,18 +211,19 @@ import Wire
 
     @_noLocks
     private func send(_ burst: inout Burst, _ counters: PortCounters) -> Int {
-        // Four packets and more to a packed ring go by code of the vhost library that does not see when a descriptor is
-        // shorter than the virtio header, and writes the whole packet there, past the end of the guest's memory if it
-        // lies there (DPDK 22.11, virtio_dev_rx_sync_batch_packed). Can go when the library checks.
-        let atOnce = unsafe driver != .vhost || apus_eth_rings_are_split(shared) ? Int(UInt16.max) : 3
-        let port = unsafe apus_eth_number(shared)
         var queue = transmitQueue
         if driver == .vhost, queue > 0, unsafe !apus_eth_queue_is_enabled(shared, queue) { queue = 0 }
-        guard isShared else { return burst.transmit(port: port, queue: queue, prepares: driver == .device, atOnce: atOnce) }
+        guard isShared else { return hand(over: &burst, queue) }
         counters.add(.sharedBursts, 1)
         if unsafe !apus_eth_lock(shared, queue) { counters.add(.sharedWaits, 1) }
-        let sent = burst.transmit(port: port, queue: queue, prepares: driver == .device, atOnce: atOnce)
+        let sent = hand(over: &burst, queue)
         unsafe apus_eth_unlock(shared, queue)
         return sent
+    }
+
+    @_noLocks
+    private func hand(over burst: inout Burst, _ queue: UInt16) -> Int {
+        guard driver == .vhost else { return unsafe burst.transmit(port: apus_eth_number(shared), queue: queue, prepares: driver == .device) }
+        return unsafe burst.transmit(toGuestOf: shared, queue: queue)
     }
 }

@@ -15,9 +15,9 @@ import Wire
     /// The largest buffer an mbuf can describe (buf_len has 16 bits).
     public static var largestRoom: Int { 65_535 }
 
-    /// Bytes left free between an mbuf and its buffer. The largest buffers would follow each other at 64 KiB and 3 cache
-    /// lines, so that what is used of all of them, their first lines, would have to share a few sets of the second cache.
-    /// With these they lie 33 lines apart, and spread over all.
+    /// Bytes left free behind each buffer. The largest buffers would follow each other at 64 KiB and 3 cache lines, so that
+    /// what is used of all of them, their first lines, would have to share a few sets of the second cache. With these they
+    /// lie 33 lines apart, and spread over all; an mbuf and the packet's first bytes stay in one page.
     public static func spacing(room: Int) -> Int { room == largestRoom ? 1920 : 0 }
 
     /// - Parameters:
@@ -26,8 +26,8 @@ import Wire
     ///   - node: the NUMA node that gives the memory; nil: any.
     public init(name: String, capacity: Int, room: Int, cache: Int, node: Int? = nil) throws(DPDKError) {
         precondition(room <= Self.largestRoom, "a buffer of \(room) bytes does not fit an mbuf")
-        guard let pool = unsafe rte_pktmbuf_pool_create(name, UInt32(capacity), UInt32(cache), UInt16(Self.spacing(room: room)), UInt16(room),
-                                                        Int32(bitPattern: socketNumber(node))) else {
+        guard let pool = unsafe apus_pool_create(name, UInt32(capacity), UInt32(cache), UInt16(room), UInt32(Self.spacing(room: room)),
+                                                 Int32(bitPattern: socketNumber(node))) else {
             let place = node.map { " on NUMA node \($0)" } ?? ""
             throw DPDKError("cannot create the packet pool '\(name)' of \(capacity) buffers of \(room) bytes\(place)", apus_errno(),
                             remedy: "lower [apus] memory, or reserve more hugepages")

@@ -3,21 +3,19 @@ public struct ByteRange: Equatable, Sendable {
     public var lower: Int32
     public var upper: Int32
 
-    @_noLocks
     public init() {
         lower = .max
         upper = .min
     }
 
-    @_noLocks
     public init(_ lower: Int32, _ upper: Int32) {
         self.lower = lower
         self.upper = upper
     }
 
-    public var isEmpty: Bool { @_noLocks get { lower >= upper } }
+    public var isEmpty: Bool { lower >= upper }
 
-    @_noLocks @inline(__always)
+    @inline(__always)
     public mutating func include(_ lower: Int32, _ upper: Int32) {
         self.lower = min(self.lower, lower)
         self.upper = max(self.upper, upper)

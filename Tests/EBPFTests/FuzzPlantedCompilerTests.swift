@@ -12,6 +12,7 @@ import Testing
         .noTracking: "which bytes were written is Apus's own notion: the packet, the maps and r0 are as they should be",
         .groupedWrites: "the same",
         .farWrites: "the same",
+        .repeatedWrites: "the same",
         .noLook: "looking at a checksum counts only for unfinished packets, which BPF_PROG_TEST_RUN has none of",
         .noBoundsCheck: "what the verifier took never leaves its bounds",
         .lruUse: "whom an LRU map evicts is the kernel's own affair, so the fuzzer's has room for all",
@@ -82,7 +83,7 @@ import Testing
         // FuzzGenerator.callBack lends it so.
         case .contextInMemory: return i.opcode == 0x79 && i.destination == 5 && i.offset == -8
         case .verdict: return i.opcode == 0x95
-        case .noTracking, .groupedWrites, .farWrites, .noLook, .noBoundsCheck, .lruUse, .hashRest, .headDelta: return false
+        case .noTracking, .groupedWrites, .farWrites, .repeatedWrites, .noLook, .noBoundsCheck, .lruUse, .hashRest, .headDelta: return false
         case .redirectFlags, .eventSilence, .staleMachine, .emptyTarget: return false
         }
     }

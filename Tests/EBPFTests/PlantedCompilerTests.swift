@@ -28,6 +28,7 @@ import Testing
         case .contextEnd, .headDelta: try adjusting(planted)
         case .noTracking: try own("macswap", planted)
         case .groupedWrites, .farWrites: try own("nat", planted)
+        case .repeatedWrites: try source(twice, planted)
         case .noLook: for name in ["verify_drop", "verify_words", "quote_copy", "tcp_zero", "icmp_too_big"] { try fixture(name, planted) }
         case .noBoundsCheck: try bare([Asm.load(Asm.word, 6, 1, 0), Asm.load(Asm.byte, 0, 6, 60), Asm.mov(0, imm: 2), Asm.exit], sandboxed: true, planted)
         case .calleeFrame: try bare(InstructionTests.nested(3), sandboxed: true, planted)
@@ -161,6 +162,14 @@ import Testing
         """
     }
 
+    /// Once, or twice, at a place that is known when it runs.
+    private static let twice = program("", """
+        __u8 *place = (__u8 *)in + 32 + (key & 7);
+        if (place + 1 > (__u8 *)end) return XDP_DROP;
+        if (value & 1) place[0] = 1;
+        asm volatile("" ::: "memory");
+        place[0] = 2;
+        """)
     private static let lookups = program("""
         struct { __uint(type, BPF_MAP_TYPE_ARRAY); __type(key, __u32); __type(value, __u64); __uint(max_entries, 5); } list SEC(".maps");
         """, "in[8] = bpf_map_lookup_elem(&list, &key) ? 1 : 2;")

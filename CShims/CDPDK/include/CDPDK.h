@@ -114,6 +114,8 @@ APUS_HOT void apus_mbuf_set_offload(struct rte_mbuf *m, uint64_t flags, uint16_t
     m->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, segment_size, 0, 0, 0);
 }
 
+// rte_pktmbuf_pool_create() with bytes left free behind each buffer, which it has no word for. NULL: apus_errno() says why.
+struct rte_mempool *_Nullable apus_pool_create(const char *name, unsigned count, unsigned cache, uint16_t room, unsigned behind, int node);
 APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_allocate(struct rte_mempool *pool) { return rte_pktmbuf_alloc(pool); }
 // Another chain over the same bytes, which nobody may write from then on. Dynamic fields are copied.
 APUS_HOT struct rte_mbuf *_Nullable apus_mbuf_clone(struct rte_mbuf *m, struct rte_mempool *pool) {
@@ -160,10 +162,6 @@ int apus_eth_start(uint16_t port, struct apus_eth_setup *setup);
 int apus_eth_stop_and_close(uint16_t port);
 // False where the device says so; a device that cannot tell is up.
 bool apus_eth_link_is_up(uint16_t port);
-// The NUMA node of a vhost port's guest, or -1.
-int apus_vhost_node(uint16_t port);
-// Whether the address is in memory that a vhost port's guest shares.
-bool apus_vhost_shares(uint16_t port, uint64_t address);
 // Memory that peers share is a file of theirs. Where one cuts it short while it is mapped here, any access ends the process
 // (SIGBUS): from here on such pages are replaced by private ones of zeros. 0, or a negative errno.
 int apus_survive_lost_memory(void);
@@ -188,12 +186,22 @@ struct apus_eth_port {
     bool open;                  // control: wo
     uint64_t transmit_offloads; // what the device offers now; any lcore: refreshes it
     uint64_t enabled;           // vhost: transmit queues the guest has enabled; the library's thread: wo
-    bool split;                 // vhost: the guest is there and its rings are known to be split; the library's thread: wo
+    int guest;                  // vhost: the library's number of it, or -1; the library's thread: wo
+    uint64_t features;          // vhost: what the guest negotiated, for as long as it is there; the library's thread: wo
+    struct rte_mempool *_Nullable pool; // vhost: buffers for what arrives; control: wo, while closed
     rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
+    // vhost: somebody is in the library with the guest's number, a line each: the lcore that polls a queue, and the one
+    // that sends by it.
+    struct apus_turn { bool taken; char line[63]; } receiving[APUS_ETH_QUEUES_MAX], sending[APUS_ETH_QUEUES_MAX];
 };
-// Follows which transmit queues a vhost guest enables, from here to `apus_vhost_unfollow`. 0, or a negative errno.
-int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared);
+// Follows a vhost port's guest, and which transmit queues it enables, from here to `apus_vhost_unfollow`. `pool`: buffers for
+// what arrives. 0, or a negative errno.
+int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared, struct rte_mempool *pool);
 void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared);
+// The NUMA node of a vhost port's guest, or -1.
+int apus_vhost_node(const struct apus_eth_port *p);
+// Whether the address is in memory that a vhost port's guest shares.
+bool apus_vhost_shares(const struct apus_eth_port *p, uint64_t address);
 
 APUS_HOT bool apus_eth_is_open(const struct apus_eth_port *p) { return __atomic_load_n(&p->open, __ATOMIC_ACQUIRE); }
 APUS_HOT uint64_t apus_eth_offloads(const struct apus_eth_port *p) {
@@ -203,7 +211,10 @@ APUS_HOT uint16_t apus_eth_number(const struct apus_eth_port *p) { return p->por
 APUS_HOT bool apus_eth_queue_is_enabled(const struct apus_eth_port *p, uint16_t queue) {
     return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
 }
-APUS_HOT bool apus_eth_rings_are_split(const struct apus_eth_port *p) { return __atomic_load_n(&p->split, __ATOMIC_RELAXED); }
+// What a vhost guest negotiated, virtio bits; 0: nothing, or there is none.
+APUS_HOT uint64_t apus_vhost_features(const struct apus_eth_port *p) {
+    return __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE) < 0 ? 0 : __atomic_load_n(&p->features, __ATOMIC_RELAXED);
+}
 static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_t offloads) {
     p->port = port;
     __atomic_store_n(&p->transmit_offloads, offloads, __ATOMIC_RELAXED);
@@ -227,9 +238,13 @@ APUS_HOT uint16_t apus_eth_prepare(uint16_t port, uint16_t queue, struct rte_mbu
     return rte_eth_tx_prepare(port, queue, packets, count);
 }
 
-// What a vhost-user peer negotiated. False before it connected. `features` are virtio bits.
+// A guest's packets, by the vhost library itself: its driver's bursts look at every packet again, for statistics, and free
+// what was sent one by one, which took a tenth of a small packet's time. Nothing where there is no guest.
 __attribute__((swift_attr("@_noLocks")))
-bool apus_vhost_features(uint16_t port, uint64_t *features);
+uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
+// Frees what it took.
+__attribute__((swift_attr("@_noLocks")))
+uint16_t apus_vhost_transmit(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
 
 // What vhost's enqueue does to the bytes of a packet with checksum flags (lib/vhost/virtio_net.c, 22.11; the status
 // is ignored there, too): for tests that show what is kept from it.

@@ -101,17 +101,6 @@ public struct Analysis: Sendable {
     /// Some instruction asks for a finished checksum.
     var asks: Bool { marks.contains { $0.rawValue & Marks.lookBits != 0 } }
     public var canLook: Bool { limit != nil || reads.contains { $0.isLook } || !unknownTailCalls.isEmpty }
-
-    /// Whether these bytes may have been written: what a run reports is checked against this.
-    func mayWrite(_ written: WrittenBytes) -> Bool {
-        if limit != nil || writesElsewhere { return true }
-        let ranges = stores.map(\.fromData) + adjustments.map(\.grown)
-        func reaches(_ from: Int, _ to: Int) -> Bool { ranges.contains { !$0.isEmpty && Int($0.lower) < to && from < Int($0.upper) } }
-        let isKnown = (0..<WrittenBytes.window).allSatisfy { written.first & 1 << UInt64($0) == 0 || reaches($0, $0 + 1) }
-        let (lowest, highest) = (-Int(written.before), Int(written.restUpper))
-        return isKnown && (lowest == 0 || reaches(lowest, lowest + 1))
-            && (highest == 0 || reaches(highest - 1, highest) && reaches(Int(written.restLower), Int(written.restLower) + 1))
-    }
 }
 
 /// What an instruction asks of the checksum before it runs. Watched only while the packet is partial.

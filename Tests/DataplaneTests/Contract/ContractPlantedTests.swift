@@ -32,14 +32,11 @@ extension DPDKSuites {
             for (name, kept) in try ContractPropertyTests.cases() {
                 if try ContractPropertyTests.Lanes(kept.program).fault(kept.arrival) != nil { return "found by \(name)" }
             }
-            var source = ProgramSource(random: Generator(20)), runs = 0
+            var samples = ContractPropertyTests.Samples(), runs = 0
             while runs < 25_000 {
-                let program = source.next()
-                let lanes = try ContractPropertyTests.Lanes(program)
-                var traffic = ContractTraffic(random: Generator(source.random.next()), magic: program.magic)
-                for _ in 0..<50 {
+                let (_, lanes, arrivals) = try samples.next()
+                for arrival in arrivals {
                     runs += 1
-                    let arrival = traffic.next()
                     if let fault = lanes.fault(arrival) { return "found by run \(runs), \(arrival.description): \(fault.prefix(100))" }
                 }
             }

@@ -140,20 +140,30 @@ extension DPDKSuites {
             return best
         }
 
+        /// Random programs, loaded, and fifty packets for each.
+        struct Samples {
+            private var source: ProgramSource
+
+            init(seed: UInt64 = 20) { source = ProgramSource(random: Generator(seed)) }
+
+            mutating func next() throws -> (program: ContractProgram, lanes: Lanes, arrivals: [ContractTraffic.Arrival]) {
+                let program = source.next()
+                var traffic = ContractTraffic(random: Generator(source.random.next()), magic: program.magic)
+                return (program, try Lanes(program), (0..<50).map { _ in traffic.next() })
+            }
+        }
+
         /// APUS_SOAK times as many; APUS_SEED for others.
         @Test func lazyIsEagerIsPlain() throws {
             let environment = ProcessInfo.processInfo.environment
             let soak = environment["APUS_SOAK"].flatMap(Int.init) ?? 1
-            var source = ProgramSource(random: Generator(environment["APUS_SEED"].flatMap(UInt64.init) ?? 20))
+            var samples = Samples(seed: environment["APUS_SEED"].flatMap(UInt64.init) ?? 20)
             var runs = 0, programs = 0, looked: UInt64 = 0, full: UInt64 = 0, failures = 0
             var kinds: [String: Int] = [:]
             while runs < 25_000 * soak {
-                let program = source.next()
+                let (program, lanes, arrivals) = try samples.next()
                 programs += 1
-                let lanes = try Lanes(program)
-                var traffic = ContractTraffic(random: Generator(source.random.next()), magic: program.magic)
-                for _ in 0..<50 {
-                    let arrival = traffic.next()
+                for arrival in arrivals {
                     runs += 1
                     kinds[arrival.description, default: 0] += 1
                     guard let fault = lanes.fault(arrival) else { continue }
