@@ -75,12 +75,13 @@ test-planted: planted
 	$(PLANTED) tools/suite planted-engine swift test $(PLANTED_FLAGS) --skip-build --filter FuzzPlantedTests
 	$(PLANTED) tools/suite planted-analysis swift test $(PLANTED_FLAGS) --skip-build --filter AnalysisPlantedTests
 
-# The engine under AddressSanitizer, Swift and C: whatever bytes the sandbox, the maps and the loader process are given.
+# The engine and the dataplane under AddressSanitizer, Swift and C: whatever bytes the sandbox, the maps, the loader process
+# and the packet table are given (packets lie in DPDK's memory, between pages of their own that nobody may touch).
 # Bugs can be planted, so that it is seen to report (AddressSanitizerTests). Without -Xcc the loads and stores of the
 # interpreter, functions of a header that Swift imports, are not watched. Leaks are not looked for: the Swift runtime
 # keeps what it knows of types for good; MutatedObjectTests watches the loader's size. So that it can, freed memory is held
 # back for a megabyte only. Part of 'make soak': building it alone takes more than six minutes of a CPU.
-ASAN       := APUS_PLANTED=1 APUS_TESTS=EBPFTests
+ASAN       := APUS_PLANTED=1 APUS_TESTS=EBPFTests,DataplaneTests
 ASAN_FLAGS := -c release -Xswiftc -enable-testing --sanitize=address -Xswiftc -Xcc -Xswiftc -fsanitize=address --scratch-path .build-asan
 ASAN_HOW   := detect_leaks=0:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:log_path=$(CURDIR)/.build-asan/report
 test-asan: deps
@@ -88,7 +89,7 @@ test-asan: deps
 	$(ASAN) swift build $(ASAN_FLAGS) --product apus-loader
 	rm -f .build-asan/report.*
 	$(ASAN) APUS_MUTATED_OBJECTS=2000 ASAN_OPTIONS=$(ASAN_HOW) tools/suite asan swift test $(ASAN_FLAGS) --skip-build \
-		--filter 'AddressSanitizerTests|SandboxTests|SandboxPacketTests|MutatedObjectTests|ObjectErrorTests|MapTests'; \
+		--filter 'AddressSanitizerTests|SandboxTests|SandboxPacketTests|MutatedObjectTests|ObjectErrorTests|MapTests|MatrixTests|BadPacketTests'; \
 	status=$$?; shopt -s nullglob; tools/asan-reports .build-asan/report.* && exit $$status
 
 # The summing kernels of the other architecture, under an emulator.

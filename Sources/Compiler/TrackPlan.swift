@@ -61,6 +61,12 @@ struct TrackPlan {
     /// Bytes recorded, by register, from where it points.
     private typealias Recorded = [Int: Set<Int>]
 
+    private static func both(_ a: Recorded, _ b: Recorded) -> Recorded {
+        a.reduce(into: [:]) { $0[$1.key] = $1.value.intersection(b[$1.key] ?? []) }
+    }
+
+    private static func any(_ a: Recorded, _ b: Recorded) -> Recorded { a.merging(b) { $0.union($1) } }
+
     /// A field that is written again and again, a checksum, is recorded the first time.
     private mutating func dropRepeated(_ unit: CompilationUnit, _ flow: FunctionFlow, _ planted: TranslationBug?) {
         guard leaders.count > 1 else { return }
@@ -84,10 +90,7 @@ struct TrackPlan {
             guard let block = flow.blocks[start], var recorded = before[start] else { continue }
             pass(start, block, &recorded)
             for next in block.successors {
-                let common = before[next]?.reduce(into: Recorded()) { common, known in
-                    let other = recorded[known.key] ?? []
-                    common[known.key] = planted == .repeatedWrites ? known.value.union(other) : known.value.intersection(other)
-                } ?? recorded
+                let common = before[next].map { planted == .repeatedWrites ? TrackPlan.any($0, recorded) : TrackPlan.both($0, recorded) } ?? recorded
                 guard common != before[next] else { continue }
                 before[next] = common
                 waiting.append(next)
