@@ -114,7 +114,7 @@ let package = Package(
 
         .testTarget(name: "WireTests", dependencies: ["CChecksum", "Wire"], swiftSettings: house),
         .testTarget(name: "EBPFTests", dependencies: ["Compiler", "EBPF", "CBPF"], swiftSettings: llvmSwift),
-        .testTarget(name: "DataplaneTests", dependencies: ["CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
+        .testTarget(name: "DataplaneTests", dependencies: ["CBPF", "CDPDK", "CLinux", "Dataplane", "EBPF", "DPDK", "Wire"], swiftSettings: dpdkSwift),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: house),
     ].filter { target in !unwanted.contains(target.name) && (!target.isTest || testsWanted?.contains(target.name) ?? true) }
 )

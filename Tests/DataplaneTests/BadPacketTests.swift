@@ -1,3 +1,4 @@
+import CBPF
 import CDPDK
 @testable import DPDK
 import Testing
@@ -86,6 +87,7 @@ extension DPDKSuites {
         /// The guard is a guard: else nothing above could have failed.
         @Test func theGuardPagesAreThere() async {
             await #expect(processExitsWith: .failure) {
+                apus_report_here()
                 let packet = GuardedMemory.shared.packet([UInt8](repeating: 1, count: 60), edge: .back)
                 let sum = unsafe OnesComplementSum.of(UnsafeRawPointer(packet.data), count: 61)
                 print(sum)
