@@ -51,7 +51,8 @@ struct Engine: ParsableCommand {
             guard let kernel = subject.net(.kernel), let compiled = subject.net(.compiled) else { continue }
             let native = subject.net(.native)
             let ratio = kernel / max(compiled, 0.1)
-            if kernel >= 10 { ratios.append(ratio) } else if compiled > kernel + 1 { slower.append(subject.name) }
+            // No program takes less than none: below zero is what the clock errs by.
+            if kernel >= 10 { ratios.append(ratio) } else if compiled > max(kernel, 0) + 1 { slower.append(subject.name) }
             if let native, kernel >= 10 { natives.append(native / max(compiled, 0.1)) }
             let columns = [kernel, compiled, subject.net(.untracked), subject.net(.interpreted), native].map { format($0) }
             print("\(pad(subject.name, 34))\(columns.map { pad($0, 9) }.joined()) \(pad(format(ratio), 9)) \(native.map { format($0 / max(compiled, 0.1)) } ?? "-")")
