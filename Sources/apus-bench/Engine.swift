@@ -22,11 +22,11 @@ struct Engine: ParsableCommand {
     func run() throws {
         let compiler = try Compiler()
         let frames = EngineTraffic(0..<packets)
-        let empty = try EngineSubject(.init(name: "empty", object: "\(objects)/empty.o"), self, compiler, frames)
+        let empty = try EngineSubject(.init(name: "empty", object: "\(objects)/empty.o"), self, compiler)
         var subjects: [EngineSubject] = []
         for program in try EngineProgram.all(objects) where only.map(program.name.contains) ?? true {
             do {
-                subjects.append(try EngineSubject(program, self, compiler, frames))
+                subjects.append(try EngineSubject(program, self, compiler))
             } catch {
                 print("  \(program.name): left out: \(("\(error)").split(separator: "\n").last ?? "")")
             }

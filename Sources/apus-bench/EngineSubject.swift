@@ -19,7 +19,7 @@ final class EngineSubject {
     /// By way, instance and round.
     private var nets: [EngineWay: [[Double]]] = [:], times: [EngineWay: [[Double]]] = [:]
 
-    init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler, _ traffic: EngineTraffic) throws {
+    init(_ program: EngineProgram, _ bench: Engine, _ compiler: Compiler) throws {
         name = program.name
         instances = try (0..<bench.instances).map { _ in try EngineInstance(program, bench, compiler) }
         let first = instances[0]
