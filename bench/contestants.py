@@ -98,7 +98,7 @@ class Peer(Testpmd):
     def __init__(self, label: str, sockets: list[pathlib.Path], polling_core: int, other_core: int, bytes: int):
         vdevs = [f"net_virtio_user{number},path={path},queue_size={RING}" for number, path in enumerate(sockets)]
         super().__init__(label, vdevs, polling_core, other_core,
-                         ["--forward-mode=macswap", "--port-topology=loop", f"--txpkts={bytes}", "--record-burst-stats"])
+                         ["--forward-mode=macswap", "--port-topology=loop", f"--txpkts={bytes}", "--record-core-cycles"])
 
     def __enter__(self):
         super().__enter__()
@@ -120,15 +120,24 @@ class Peer(Testpmd):
             total += json.loads(self._telemetry.recv(16384))["/ethdev/stats"]["ipackets"]
         return total
 
-    def forget_bursts(self):
-        self.say("clear fwd stats all")
+    def busy(self, seconds: float) -> float:
+        """The share of its core's time, from now on, in which it carries packets instead of looking for some. It was
+        resumed some time ago: a pause in the middle of a burst counts as that burst's."""
+        first, began = self._cycles()
+        time.sleep(seconds)
+        last, ended = self._cycles()
+        return (last - first) / (ended - began)
 
-    def empty_polls(self) -> float:
-        """The share of its looks at the rings that found nothing."""
-        answer = self.say("show fwd stats all")
-        looks = [(int(total), int(share)) for total, share in re.findall(r"RX-bursts\s*: (\d+) \[(\d+)% of 0 pkts", answer)]
-        total = sum(count for count, _ in looks)
-        return sum(count * share for count, share in looks) / 100 / total if total else 0
+    def _cycles(self) -> tuple[int, float]:
+        """Of its core with packets, so far, as seconds; and when that was."""
+        before, asked = len(self.output()), time.monotonic()
+        self.say("show fwd stats all")
+        while not (found := re.search(r"total cycles=(\d+).* at (\d+) MHz", self.output()[before:])):
+            if time.monotonic() > asked + 60:
+                raise RuntimeError(f"testpmd does not say its cycles:\n{self.output()[-3000:]}")
+            time.sleep(0.01)
+        cycles, megahertz = map(int, found.groups())
+        return cycles / (megahertz * 1e6), (asked + time.monotonic()) / 2
 
 
 class TestpmdForwarder(Testpmd):
@@ -189,7 +198,6 @@ class Pair:
                 for one, poller in zip((self.forwarder, self.peer), pollers):
                     self._scope.callback(core.make_ordinary, one.pid)
                     core.make_realtime(one.pid, poller.thread())
-            self.peer.forget_bursts()
             self.pause()
         return self
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import sys
+import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "Tests/Integration"))
@@ -75,8 +76,9 @@ def measured(bytes: int, chosen):
         evidence = {}
         for pair in pairs:
             pair.resume()
+            time.sleep(chosen.seconds / 4)
             busy = [sum(cycles) for cycles in zip(*pair.busy)]
-            evidence[pair.name] = pair.peer.empty_polls(), busy[0] / busy[1] if busy else None
+            evidence[pair.name] = pair.peer.busy(chosen.seconds), busy[0] / busy[1] if busy else None
             pair.pause()
     return rates, evidence
 
@@ -117,15 +119,15 @@ def directory(things: scope.Scope) -> pathlib.Path:
 
 def report(bytes: int, rates: dict[str, list[float]], evidence: dict, is_first: bool):
     if is_first:
-        print("bytes  forwarder      Mpps  ns/packet   apus / it (95 % confidence)   peer: looks in vain   forwarder: busy")
+        print("bytes  forwarder      Mpps  ns/packet   apus / it (95 % confidence)   busy: peer   forwarder")
     reference = next(name for name in rates if name.startswith("apus"))
     for name, values in rates.items():
         middle = estimate(values).median
         ratio = estimate([ours / theirs for ours, theirs in zip(rates[reference], values)])
-        empty, busy = evidence[name]
+        peer, busy = evidence[name]
         words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if name != reference else ""
-        print(f"{bytes:5}  {name:12}{middle / 1e6:7.2f}{1e9 / middle:11.1f}   {words:30}{empty:19.0%}"
-              + (f"{busy:18.1%}" if busy is not None else ""))
+        print(f"{bytes:5}  {name:12}{middle / 1e6:7.2f}{1e9 / middle:11.1f}   {words:30}{peer:10.1%}"
+              + (f"{busy:12.1%}" if busy is not None else ""))
     sys.stdout.flush()
 
 

@@ -39,6 +39,10 @@ import Wire
         else { unsafe burst.receive(port: apus_eth_number(shared), queue: receiveQueue) }
         guard burst.count > 0 else { return }
         burst.takeSurvey()
+        // More waits, and its bytes take longer than its descriptors.
+        if driver == .vhost, burst.isFull, burst.survey.bytes >= burst.count &* 256 {
+            unsafe apus_vhost_look_ahead(shared, receiveQueue, UInt16(truncatingIfNeeded: burst.count))
+        }
         counters.add(.receivedPackets, burst.count)
         counters.add(.receivedBytes, burst.survey.bytes)
         if !burst.survey.isPlain { mapStates(&burst, counters, checksums) }

@@ -28,8 +28,8 @@ ALLOWED = {
     "nanosleep", "rte_eth_dev_info_get",
     # bpf_snprintf and bpf_trace_printk; their buffer is made once.
     "snprintf", "inet_ntop", "memchr", "strlen", "strnlen", "pthread_once",
-    # A guest's packets, and their buffers given back together.
-    "rte_vhost_dequeue_burst", "rte_vhost_enqueue_burst", "rte_pktmbuf_free_bulk",
+    # A guest's packets, where it offers more of them, and their buffers given back together.
+    "rte_vhost_dequeue_burst", "rte_vhost_enqueue_burst", "rte_vhost_get_vring_base", "rte_pktmbuf_free_bulk",
 }
 
 # Who may call through a pointer, by mangled name, and whose pointer it is. Nobody else: not the loop, not the stages.

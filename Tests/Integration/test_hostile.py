@@ -17,10 +17,11 @@ import pytest
 from lab import hugepages, oracle, owner, packets, pcap
 from lab.daemon import Daemon, binary
 from lab.scope import Scope
-from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, WRITE, FrontEnd, Packed, Split
+from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, USER, WRITE, FrontEnd, Packed, Split
 
 RINGS = [Split, Packed]
 HEADER_BYTES = 12
+SPACE = 512   # of a frame that is read while it changes: enough to be read ahead
 
 
 def frame(number: int, length: int = 100) -> bytes:
@@ -282,7 +283,7 @@ def test_rings_that_change_under_the_reader(ring, sections):
             with FrontEnd(lab.path, ring) as front:
                 side = front.transmit if sections is to_a_file else front.receive
                 for index in range(SIZE):
-                    side.offer(side.chain([(front.put(bytes(12) + frame(index), 256 * index), 200, 0 if sections is to_a_file else WRITE)], index))
+                    side.offer(side.chain([(front.put(bytes(12) + frame(index), SPACE * index), SPACE - 12, 0 if sections is to_a_file else WRITE)], index))
                 scribbling = time.monotonic() + 0.25
                 while time.monotonic() < scribbling:
                     scribble(front, side, chance)
@@ -302,11 +303,11 @@ def scribble(front, side, chance):
         at = side.areas()[2] + 2 * chance.randrange(SIZE + 2)
         memory[at:at + 2] = struct.pack("<H", chance.choice((0, 1, SIZE - 1, SIZE, 65535, chance.randrange(65536))))
     elif what == 2:   # a virtio header
-        at = DATA + 256 * chance.randrange(SIZE)
+        at = DATA + SPACE * chance.randrange(SIZE)
         memory[at:at + 12] = chance.randbytes(12)
     else:             # a descriptor that is well
         index = chance.randrange(SIZE)
-        side.describe(index, GUEST + DATA + 256 * index, 200, 0)
+        side.describe(index, GUEST + DATA + SPACE * index, SPACE - 12, 0)
 
 
 MESSAGES = {
@@ -328,8 +329,8 @@ MESSAGES = {
 def test_hostile_messages():
     """A front end that breaks the protocol loses its connection at most; the next one is served.
 
-    Not here: a memory table that cannot be mapped, given while the rings run, and memory that is cut short behind a table
-    that was good. Either ends the process in the library (DPDK 22.11): a front end, unlike its guest, is trusted with that.
+    Not here: a memory table that cannot be mapped, given while the rings run. It ends the process in the library (DPDK
+    22.11): a front end, unlike its guest, is trusted with that.
     """
     with Lab(to_a_file) as lab:
         for number, (name, say) in enumerate(MESSAGES.items()):
@@ -339,6 +340,37 @@ def test_hostile_messages():
                 time.sleep(0.05)
             follow(lab, Split, 2000 + number, name)
         lab.settled()
+
+
+def to_nowhere(lab):
+    return {"port o": {"driver": "null"}}
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
+def test_memory_that_moves(ring):
+    """A front end gives its memory anew, all of it, in two pieces, or half of it, while full rings are read, also ahead of
+    time: nothing is read where it was before."""
+    half = MEMORY // 2
+    tables = [[(GUEST, MEMORY, USER, 0)], [(GUEST, half, USER, 0), (GUEST + half, half, USER + half, half)], [(GUEST, half, USER, 0)]]
+    with Lab(to_nowhere) as lab:
+        with FrontEnd(lab.path, ring) as front:
+            # Long frames, so that a ring of them is read for as long as several tables take.
+            data = bytes(HEADER_BYTES) + frame(1, 60000)
+            address = front.put(data)
+            sent, given, ends = 0, 0, time.monotonic() + 3
+            while time.monotonic() < ends:
+                front.transmit.offer(*(front.transmit.chain([(address, len(data), 0)], number) for number in range(SIZE)))
+                sent += SIZE
+                deadline = time.monotonic() + 5
+                while lab.received() < sent:
+                    assert time.monotonic() < deadline, f"{lab.received()} of {sent} received\n{lab.daemon.log()[-3000:]}"
+                    for table in tables * 3:
+                        given += 1
+                        front.share(table)
+        print(f"{sent} frames, {given} tables")
+        follow(lab, ring, 1, "memory that moved")
+        ports = lab.settled()
+    assert ports["h"]["rx_packets"] == sent + 1
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())

@@ -178,7 +178,10 @@ extern const uint64_t apus_transmit_tso_offload;
 extern const uint64_t apus_transmit_multi_segment_offload;
 extern const uint64_t apus_transmit_lock_free_offload;
 
-enum { APUS_ETH_QUEUES_MAX = 64 };
+enum {
+    APUS_ETH_QUEUES_MAX = 64,
+    APUS_VHOST_REGIONS_MAX = 8, // VHOST_MEMORY_MAX_NREGIONS of the vhost-user protocol
+};
 
 // What control and lcores share about a port. Control makes and closes the device; lcores go in only while it is open.
 struct apus_eth_port {
@@ -189,6 +192,11 @@ struct apus_eth_port {
     int guest;                  // vhost: the library's number of it, or -1; the library's thread: wo
     uint64_t features;          // vhost: what the guest negotiated, for as long as it is there; the library's thread: wo
     struct rte_mempool *_Nullable pool; // vhost: buffers for what arrives; control: wo, while closed
+    // vhost: the guest's memory, and the rings it sends by, for as long as they may be read; the library's thread: wo
+    bool readable;
+    uint16_t region_count;
+    struct apus_region { uint64_t guest, size, host; } regions[APUS_VHOST_REGIONS_MAX];
+    struct apus_offers { const void *_Nullable descriptors, *_Nullable available; uint16_t size; } offers[APUS_ETH_QUEUES_MAX];
     rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
     // vhost: somebody is in the library with the guest's number, a line each: the lcore that polls a queue, and the one
     // that sends by it.
@@ -242,6 +250,10 @@ APUS_HOT uint16_t apus_eth_prepare(uint16_t port, uint16_t queue, struct rte_mbu
 // what was sent one by one, which took a tenth of a small packet's time. Nothing where there is no guest.
 __attribute__((swift_attr("@_noLocks")))
 uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
+// Asks the memory for what the guest has offered next, up to so many packets, while other work is done: copying is waiting for
+// it. Split rings, and packets that lie in one piece; else nothing.
+__attribute__((swift_attr("@_noLocks")))
+void apus_vhost_look_ahead(struct apus_eth_port *p, uint16_t queue, uint16_t count);
 // Frees what it took.
 __attribute__((swift_attr("@_noLocks")))
 uint16_t apus_vhost_transmit(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);

@@ -23,7 +23,7 @@ _GET_PROTOCOL_FEATURES, _SET_PROTOCOL_FEATURES, _SET_VRING_ENABLE = 15, 16, 18
 
 MEMORY = 2 << 20
 GUEST = 0x1_0000_0000            # where the guest believes its memory is
-_USER = 0x7000_0000_0000          # where the front end says it has mapped it
+USER = 0x7000_0000_0000          # where the front end says it has mapped it
 SIZE = 256                        # descriptors a ring
 _RING_BYTES = 0x4000
 DATA = 4 * _RING_BYTES            # offset of what descriptors point at
@@ -167,7 +167,7 @@ class FrontEnd:
         for number, ring in enumerate((self.receive, self.transmit)):
             self.start(number, ring)
 
-    def share(self, regions=((GUEST, MEMORY, _USER, 0),)):
+    def share(self, regions=((GUEST, MEMORY, USER, 0),)):
         table = struct.pack("<II", len(regions), 0) + b"".join(struct.pack("<QQQQ", *region) for region in regions)
         self.message(_SET_MEM_TABLE, table, [self._memory_fd] * len(regions))
 
@@ -175,7 +175,7 @@ class FrontEnd:
         self.message(_SET_VRING_NUM, struct.pack("<II", number, size))
         # Packed rings: the wrap counter is bit 15 of the base.
         self.message(_SET_VRING_BASE, struct.pack("<II", number, 0x8000_8000 if ring.kind else 0))
-        places = [_USER + place + shift for place in ring.areas()]
+        places = [USER + place + shift for place in ring.areas()]
         self.message(_SET_VRING_ADDR, struct.pack("<IIQQQQ", number, 0, *places, 0))
         self.message(_SET_VRING_CALL, struct.pack("<Q", number), [self.events[2 * number]])
         self.message(_SET_VRING_KICK, struct.pack("<Q", number), [self.events[2 * number + 1]])
