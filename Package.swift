@@ -85,7 +85,7 @@ let package = Package(
         .target(name: "CLLVM", path: "CShims/CLLVM", cSettings: [.unsafeFlags(llvmCompile)] + optimised,
                 linkerSettings: [.unsafeFlags(llvmLink)]),
         .target(name: "CDPDK", path: "CShims/CDPDK", cSettings: [.unsafeFlags(dpdkCompile)] + optimised,
-                linkerSettings: [.unsafeFlags(dpdkLink + ["-lrte_net_vhost", "-lrte_bus_vdev"])]),
+                linkerSettings: [.unsafeFlags(dpdkLink + ["-lrte_vhost", "-lrte_bus_vdev"])]),
 
         .target(name: "Wire", dependencies: ["CChecksum"], swiftSettings: house),
         .target(name: "EBPF", dependencies: ["CBPF", "Wire"], swiftSettings: house),

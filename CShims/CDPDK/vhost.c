@@ -1,42 +1,59 @@
 #include "CDPDK.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include <rte_eth_vhost.h>
 #include <rte_vhost.h>
 
 static uint16_t at_most(uint16_t wanted, uint16_t available) { return wanted < available ? wanted : available; }
 
 enum { RING_PACKED = 34 }; // virtio 1.2, 6
 
-// MARK: a guest's coming and going
-
-// The library says what changed, once, and keeps no list that could be read.
-static int queue_state_changed(uint16_t port, enum rte_eth_event_type type, void *argument, void *unused) {
-    (void)type, (void)unused;
-    struct apus_eth_port *shared = argument;
-    struct rte_eth_vhost_queue_event event;
-    while (rte_eth_vhost_get_queue_event(port, &event) == 0) {
-        if (event.rx || event.queue_id >= APUS_ETH_QUEUES_MAX) continue;
-        uint64_t bit = (uint64_t)1 << event.queue_id;
-        if (event.enable) __atomic_fetch_or(&shared->enabled, bit, __ATOMIC_RELAXED);
-        else __atomic_fetch_and(&shared->enabled, ~bit, __ATOMIC_RELAXED);
-    }
-    return 0;
+static void wait_for(const struct apus_turn *turns) {
+    for (int queue = 0; queue < APUS_QUEUES_MAX; queue++)
+        while (__atomic_load_n(&turns[queue].taken, __ATOMIC_SEQ_CST)) sched_yield();
 }
 
-static void wait_for(const struct apus_turn *turns) {
-    for (int queue = 0; queue < APUS_ETH_QUEUES_MAX; queue++)
-        while (__atomic_load_n(&turns[queue].taken, __ATOMIC_SEQ_CST)) sched_yield();
+// MARK: whose guest it is
+
+// The library knows sockets by their paths, and guests by numbers of its own.
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct apus_vhost_port *list;
+
+static struct apus_vhost_port *port_at(const char *path) {
+    pthread_mutex_lock(&list_lock);
+    struct apus_vhost_port *p = list;
+    while (p && strcmp(p->path, path) != 0) p = p->next;
+    pthread_mutex_unlock(&list_lock);
+    return p;
+}
+
+// A port that closes waits for the library, which calls for none of its guests then: what is found stays.
+static struct apus_vhost_port *port_of(int guest) {
+    char path[sizeof((struct apus_vhost_port){0}).path];
+    return rte_vhost_get_ifname(guest, path, sizeof path) == 0 ? port_at(path) : NULL;
+}
+
+static void add(struct apus_vhost_port *p) {
+    pthread_mutex_lock(&list_lock);
+    p->next = list;
+    list = p;
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void forget(struct apus_vhost_port *p) {
+    pthread_mutex_lock(&list_lock);
+    struct apus_vhost_port **at = &list;
+    while (*at && *at != p) at = &(*at)->next;
+    if (*at) *at = p->next;
+    pthread_mutex_unlock(&list_lock);
 }
 
 // MARK: a guest's memory
 
-// Whose guest a number of the library's is, for its calls, which know nothing else. A guest that is gone makes none.
-static struct apus_eth_port *ports_of[1024]; // as many as it numbers (RTE_MAX_VHOST_DEVICE, lib/vhost/vhost.h, DPDK 22.11)
-
-static void learn(struct apus_eth_port *p, int guest) {
+static void learn(struct apus_vhost_port *p, int guest) {
     struct rte_vhost_memory *memory = NULL;
     bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
     if (is_packed || rte_vhost_get_mem_table(guest, &memory) != 0) return;
@@ -46,7 +63,7 @@ static void learn(struct apus_eth_port *p, int guest) {
         p->regions[number] = (struct apus_region){region->guest_phys_addr, region->size, region->host_user_addr};
     }
     free(memory);
-    for (uint16_t queue = 0; queue < APUS_ETH_QUEUES_MAX; queue++) {
+    for (uint16_t queue = 0; queue < APUS_QUEUES_MAX; queue++) {
         struct rte_vhost_vring ring;
         bool is_there = rte_vhost_get_vhost_vring(guest, (uint16_t)(2 * queue + 1), &ring) == 0 && ring.desc && ring.avail;
         p->offers[queue] = is_there ? (struct apus_offers){ring.desc, ring.avail, ring.size} : (struct apus_offers){0};
@@ -58,64 +75,109 @@ static void learn(struct apus_eth_port *p, int guest) {
 // receives does not wait for them.
 static enum rte_vhost_msg_result message_came(int guest, void *message) {
     (void)message;
-    struct apus_eth_port *p = ports_of[guest];
-    __atomic_store_n(&p->readable, false, __ATOMIC_SEQ_CST);
-    wait_for(p->receiving);
+    struct apus_vhost_port *p = port_of(guest);
+    if (p) {
+        __atomic_store_n(&p->readable, false, __ATOMIC_SEQ_CST);
+        wait_for(p->receiving);
+    }
     return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
 static enum rte_vhost_msg_result message_went(int guest, void *message) {
     (void)message;
-    struct apus_eth_port *p = ports_of[guest];
-    if (__atomic_load_n(&p->guest, __ATOMIC_RELAXED) == guest) learn(p, guest);
+    struct apus_vhost_port *p = port_of(guest);
+    if (p && __atomic_load_n(&p->guest, __ATOMIC_RELAXED) == guest) learn(p, guest);
     return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
-static void follow_memory(struct apus_eth_port *p, int guest) {
-    static const struct rte_vhost_user_extern_ops messages = {message_came, message_went};
-    if (guest >= (int)(sizeof ports_of / sizeof *ports_of)) return;
-    ports_of[guest] = p;
-    if (rte_vhost_extern_callback_register(guest, &messages, NULL) == 0) learn(p, guest);
+// MARK: a guest's coming and going
+
+// When it is over nobody uses the guest's number any more, or will.
+static void take_away(struct apus_vhost_port *p) {
+    __atomic_store_n(&p->readable, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&p->guest, -1, __ATOMIC_SEQ_CST);
+    wait_for(p->receiving);
+    wait_for(p->sending);
 }
 
-// The library calls this, through its driver, before it forgets a guest that goes, whose queues nobody disables; and
-// when one has come.
-static int link_changed(uint16_t port, enum rte_eth_event_type type, void *argument, void *unused) {
-    (void)type, (void)unused;
-    struct apus_eth_port *shared = argument;
-    bool up = apus_eth_link_is_up(port);
-    if (!up) {
-        __atomic_store_n(&shared->readable, false, __ATOMIC_RELAXED);
-        __atomic_store_n(&shared->guest, -1, __ATOMIC_SEQ_CST);
-        wait_for(shared->receiving);
-        wait_for(shared->sending);
-        __atomic_store_n(&shared->enabled, 0, __ATOMIC_RELAXED);
-    }
-    int guest = up ? rte_eth_vhost_get_vid_from_port_id(port) : -1;
+// The latest of several front ends on one socket is the guest: as a rule the end of the one before has not been heard of yet.
+static int guest_came(int guest) {
+    static const struct rte_vhost_user_extern_ops messages = {message_came, message_went};
+    struct apus_vhost_port *p = port_of(guest);
     uint64_t features = 0;
-    if (guest >= 0 && rte_vhost_get_negotiated_features(guest, &features) == 0) {
-        __atomic_store_n(&shared->features, features, __ATOMIC_RELAXED);
-        follow_memory(shared, guest);
-        __atomic_store_n(&shared->guest, guest, __ATOMIC_RELEASE);
-    }
+    if (!p || rte_vhost_get_negotiated_features(guest, &features) != 0) return -1;
+    // It is polled for: its notifications would be in vain.
+    for (uint16_t ring = 0; ring < rte_vhost_get_vring_num(guest); ring++) rte_vhost_enable_guest_notification(guest, ring, 0);
+    take_away(p);
+    __atomic_store_n(&p->features, features, __ATOMIC_RELAXED);
+    if (rte_vhost_extern_callback_register(guest, &messages, NULL) == 0) learn(p, guest);
+    __atomic_store_n(&p->guest, guest, __ATOMIC_RELEASE);
     return 0;
 }
 
-int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared, struct rte_mempool *pool) {
-    shared->guest = -1;
-    shared->pool = pool;
-    int status = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_QUEUE_STATE, queue_state_changed, shared);
-    return status != 0 ? status : rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_LSC, link_changed, shared);
+// Before the library forgets a guest, whose queues nobody disables.
+static void guest_goes(int guest) {
+    struct apus_vhost_port *p = port_of(guest);
+    if (!p || __atomic_load_n(&p->guest, __ATOMIC_RELAXED) != guest) return;
+    take_away(p);
+    __atomic_store_n(&p->enabled, 0, __ATOMIC_RELAXED);
 }
 
-void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared) {
-    rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_QUEUE_STATE, queue_state_changed, shared);
-    rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_LSC, link_changed, shared);
-    __atomic_store_n(&shared->guest, -1, __ATOMIC_SEQ_CST);
+// Virtqueues are numbered as the guest sees them: it receives by the even ones (virtio 1.2, 5.1.2).
+static int ring_changed(int guest, uint16_t ring, int enable) {
+    struct apus_vhost_port *p = port_of(guest);
+    if (!p || ring % 2 != 0 || ring / 2 >= APUS_QUEUES_MAX) return 0;
+    uint64_t bit = (uint64_t)1 << ring / 2;
+    if (p->enabling != guest) {
+        if (!enable) return 0;
+        p->enabling = guest;
+        __atomic_store_n(&p->enabled, 0, __ATOMIC_RELAXED);
+    }
+    if (enable) __atomic_fetch_or(&p->enabled, bit, __ATOMIC_RELAXED);
+    else __atomic_fetch_and(&p->enabled, ~bit, __ATOMIC_RELAXED);
+    return 0;
 }
+
+bool apus_vhost_open(struct apus_vhost_port *p, const char *path, bool connects, struct rte_mempool *pool) {
+    static const struct rte_vhost_device_ops events = {.new_device = guest_came, .destroy_device = guest_goes, .vring_state_changed = ring_changed};
+    p->guest = p->enabling = -1;
+    p->pool = pool;
+    if (strlen(path) >= sizeof p->path) return false;
+    strcpy(p->path, path);
+    // Not the library's own statistics, which look at each packet once more.
+    uint64_t flags = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS | (connects ? RTE_VHOST_USER_CLIENT : 0);
+    if (rte_vhost_driver_register(path, flags) != 0) return false;
+    add(p);
+    if (rte_vhost_driver_callback_register(path, &events) == 0 && rte_vhost_driver_start(path) == 0) return true;
+    apus_vhost_close(p);
+    return false;
+}
+
+void apus_vhost_close(struct apus_vhost_port *p) {
+    rte_vhost_driver_unregister(p->path);
+    forget(p);
+}
+
+int apus_vhost_node(const struct apus_vhost_port *p) {
+    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
+    return guest < 0 ? -1 : rte_vhost_get_numa_node(guest);
+}
+
+bool apus_vhost_shares(const struct apus_vhost_port *p, uint64_t address) {
+    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
+    struct rte_vhost_memory *memory = NULL;
+    if (guest < 0 || rte_vhost_get_mem_table(guest, &memory) != 0) return false;
+    bool shares = false;
+    for (uint32_t number = 0; number < memory->nregions; number++)
+        shares |= address - memory->regions[number].host_user_addr < memory->regions[number].size;
+    free(memory);
+    return shares;
+}
+
+// MARK: bursts
 
 // The guest, which stays until the turn is over; or -1, and it is over. Whoever takes the guest away sees the turn, or is seen.
-static int take_turn(struct apus_eth_port *p, struct apus_turn *turn) {
+static int take_turn(struct apus_vhost_port *p, struct apus_turn *turn) {
     __atomic_store_n(&turn->taken, true, __ATOMIC_SEQ_CST);
     int guest = __atomic_load_n(&p->guest, __ATOMIC_SEQ_CST);
     if (guest < 0) __atomic_store_n(&turn->taken, false, __ATOMIC_RELEASE);
@@ -134,13 +196,12 @@ enum {
     FRAME = 1600, // what is fetched of a packet at most: more of one is found by the processor itself
 };
 
-uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
+uint16_t apus_vhost_receive(struct apus_vhost_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
     int guest = take_turn(p, &p->receiving[queue]);
     if (guest < 0) return 0;
     uint16_t received = 0;
     while (received < count) {
         uint16_t wanted = at_most(BURST, (uint16_t)(count - received));
-        // Virtqueues are numbered as the guest sees them (virtio 1.2, 5.1.2).
         uint16_t got = rte_vhost_dequeue_burst(guest, (uint16_t)(2 * queue + 1), p->pool, packets + received, wanted);
         received += got;
         if (got < wanted) break;
@@ -149,14 +210,31 @@ uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_
     return received;
 }
 
-static const struct apus_region *region_of(const struct apus_eth_port *p, uint64_t address) {
+uint16_t apus_vhost_transmit(struct apus_vhost_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
+    int guest = take_turn(p, &p->sending[queue]);
+    if (guest < 0) return 0;
+    bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
+    uint16_t at_once = is_packed ? PACKED_BURST : BURST, sent = 0;
+    while (sent < count) {
+        uint16_t part = at_most(at_once, (uint16_t)(count - sent));
+        uint16_t took = rte_vhost_enqueue_burst(guest, (uint16_t)(2 * queue), packets + sent, part);
+        sent += took;
+        if (took < part) break;
+    }
+    end_turn(&p->sending[queue]);
+    // They were copied.
+    rte_pktmbuf_free_bulk(packets, sent);
+    return sent;
+}
+
+static const struct apus_region *region_of(const struct apus_vhost_port *p, uint64_t address) {
     for (uint16_t number = 0; number < p->region_count; number++)
         if (address - p->regions[number].guest < p->regions[number].size) return &p->regions[number];
     return NULL;
 }
 
 // A guest may write anything into its rings, at any time: nothing is asked of memory but rings' own places.
-static void fetch(const struct apus_eth_port *p, const struct apus_offers *offers, uint16_t first, uint16_t count) {
+static void fetch(const struct apus_vhost_port *p, const struct apus_offers *offers, uint16_t first, uint16_t count) {
     const struct vring_desc *descriptors = offers->descriptors;
     const struct vring_avail *available = offers->available;
     uint16_t mask = (uint16_t)(offers->size - 1);
@@ -179,7 +257,7 @@ static void fetch(const struct apus_eth_port *p, const struct apus_offers *offer
     }
 }
 
-void apus_vhost_look_ahead(struct apus_eth_port *p, uint16_t queue, uint16_t count) {
+void apus_vhost_look_ahead(struct apus_vhost_port *p, uint16_t queue, uint16_t count) {
     int guest = take_turn(p, &p->receiving[queue]);
     if (guest < 0) return;
     const struct apus_offers *offers = &p->offers[queue];
@@ -188,37 +266,4 @@ void apus_vhost_look_ahead(struct apus_eth_port *p, uint16_t queue, uint16_t cou
         && rte_vhost_get_vring_base(guest, (uint16_t)(2 * queue + 1), &next, &unused) == 0)
         fetch(p, offers, next, count);
     end_turn(&p->receiving[queue]);
-}
-
-uint16_t apus_vhost_transmit(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf **packets, uint16_t count) {
-    int guest = take_turn(p, &p->sending[queue]);
-    if (guest < 0) return 0;
-    bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
-    uint16_t at_once = is_packed ? PACKED_BURST : BURST, sent = 0;
-    while (sent < count) {
-        uint16_t part = at_most(at_once, (uint16_t)(count - sent));
-        uint16_t took = rte_vhost_enqueue_burst(guest, (uint16_t)(2 * queue), packets + sent, part);
-        sent += took;
-        if (took < part) break;
-    }
-    end_turn(&p->sending[queue]);
-    // They were copied.
-    rte_pktmbuf_free_bulk(packets, sent);
-    return sent;
-}
-
-int apus_vhost_node(const struct apus_eth_port *p) {
-    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
-    return guest < 0 ? -1 : rte_vhost_get_numa_node(guest);
-}
-
-bool apus_vhost_shares(const struct apus_eth_port *p, uint64_t address) {
-    int guest = __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE);
-    struct rte_vhost_memory *memory = NULL;
-    if (guest < 0 || rte_vhost_get_mem_table(guest, &memory) != 0) return false;
-    bool shares = false;
-    for (uint32_t number = 0; number < memory->nregions; number++)
-        shares |= address - memory->regions[number].host_user_addr < memory->regions[number].size;
-    free(memory);
-    return shares;
 }

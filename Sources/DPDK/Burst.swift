@@ -93,12 +93,12 @@ import Wire
     }
 
     /// Fills the empty burst from a guest's transmit queue.
-    @_noLocks mutating func receive(fromGuestOf port: UnsafeMutablePointer<apus_eth_port>, queue: UInt16) {
+    @_noLocks mutating func receive(fromGuestOf port: UnsafeMutablePointer<apus_vhost_port>, queue: UInt16) {
         unsafe truncate(to: Int(apus_vhost_receive(port, queue, mbufs, UInt16(truncatingIfNeeded: capacity))))
     }
 
     /// Hands the packets to a guest's receive queue and gives how many it took. The rest moves to the front.
-    @_noLocks mutating func transmit(toGuestOf port: UnsafeMutablePointer<apus_eth_port>, queue: UInt16) -> Int {
+    @_noLocks mutating func transmit(toGuestOf port: UnsafeMutablePointer<apus_vhost_port>, queue: UInt16) -> Int {
         unsafe left(by: apus_vhost_transmit(port, queue, mbufs, UInt16(truncatingIfNeeded: count)))
     }
 

@@ -53,7 +53,7 @@ import Glibc
 
     /// - Parameter pool: buffers for what arrives; outlives the port.
     public init(_ recipe: Recipe, pool: borrowing PacketPool) {
-        precondition(recipe.queueCount <= Int(APUS_ETH_QUEUES_MAX), "\(recipe.queueCount) queues")
+        precondition(recipe.queueCount <= Int(APUS_QUEUES_MAX), "\(recipe.queueCount) queues")
         self.recipe = recipe
         unsafe self.pool = pool.mempool
         node = pool.node
@@ -66,7 +66,7 @@ import Glibc
     }
 
     deinit {
-        if let port { unsafe Self.close(port, recipe, shared) }
+        if let port { Self.close(port, recipe) }
         unsafe shared.deallocate()
     }
 
@@ -74,18 +74,6 @@ import Glibc
 
     /// False while the device says that nobody is at its other end.
     public var hasPeer: Bool { port.map { apus_eth_link_is_up($0) } ?? false }
-
-    /// The NUMA node of a guest's memory, which packets are copied from and to; nil: there is no guest, or nobody tells.
-    public var guestNode: Int? {
-        guard driver == .vhost, isAttached else { return nil }
-        let node = unsafe apus_vhost_node(shared)
-        return node < 0 ? nil : Int(node)
-    }
-
-    /// Whether a guest shares the memory at this address.
-    public func shares(_ address: UInt64) -> Bool {
-        unsafe driver == .vhost && isAttached && apus_vhost_shares(shared, address)
-    }
 
     // MARK: Coming and going
 
@@ -96,7 +84,6 @@ import Glibc
         let created = recipe.isPCI ? unsafe apus_eth_port_by_name(recipe.device, &port)
             : unsafe apus_vdev_create(recipe.device, recipe.arguments, &port)
         guard created == 0 else { throw DPDKError("DPDK cannot make the device \(recipe.device),\(recipe.arguments)", created) }
-        // Receive checksum offload must be asked for, or net_vhost completes every packet.
         var receive = apus_receive_checksum_offloads | apus_receive_scatter_offload
         if recipe.receivesSuperframes { receive |= apus_receive_lro_offload }
         var setup = unsafe apus_eth_setup(
@@ -107,11 +94,9 @@ import Glibc
             ring_size: UInt16(recipe.ringSize), mtu: UInt16(recipe.mtuBytes),
             hears_link: recipe.hearsLink, socket: socketNumber(node), pool: pool,
             interface_index: 0, driver: nil)
-        // Before it starts: a guest that waits already is told of at once.
-        let followed = unsafe apus_vhost_follow(port, shared, pool)
-        let started = followed == 0 ? unsafe apus_eth_start(port, &setup) : followed
+        let started = unsafe apus_eth_start(port, &setup)
         guard started == 0 else {
-            unsafe Self.close(port, recipe, shared)
+            Self.close(port, recipe)
             throw DPDKError("cannot start the device \(recipe.device)", started)
         }
         let name = unsafe setup.driver.map { unsafe String(cString: $0) } ?? ""
@@ -137,11 +122,10 @@ import Glibc
     public mutating func detach() {
         guard let port else { return }
         self.port = nil
-        unsafe Self.close(port, recipe, shared)
+        Self.close(port, recipe)
     }
 
-    private static func close(_ port: UInt16, _ recipe: Recipe, _ shared: UnsafeMutablePointer<apus_eth_port>) {
-        unsafe apus_vhost_unfollow(port, shared)
+    private static func close(_ port: UInt16, _ recipe: Recipe) {
         _ = apus_eth_stop_and_close(port)
         unsafe _ = apus_device_remove(recipe.device)
     }
@@ -154,10 +138,8 @@ import Glibc
     ///   - lcoreCount: how many there are.
     public func queue(receive: Int, lcore: Int, of lcoreCount: Int) -> EthQueue {
         let count = max(transmitQueueCount, 1)
-        // A guest enables as many queues as it likes, so that any lcore may have to move to the first.
-        let isShared = lcoreCount > count || (driver == .vhost && lcoreCount > 1)
         return unsafe EthQueue(shared: shared, driver: driver, receiveQueue: UInt16(receive), transmitQueue: UInt16(lcore % count),
-                               isShared: isShared && offloads & apus_transmit_lock_free_offload == 0,
+                               isShared: lcoreCount > count && offloads & apus_transmit_lock_free_offload == 0,
                                isLinearOnly: offloads & apus_transmit_multi_segment_offload == 0 && driver == .device,
                                lengthMax: recipe.mtuBytes == 0 ? Int.max : recipe.mtuBytes + 14 + 8)
     }

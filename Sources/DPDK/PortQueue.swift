@@ -7,6 +7,7 @@ import Wire
     @safe private enum Driver {
         case tap(UnsafeMutablePointer<TapQueue>)
         case eth(EthQueue)
+        case vhost(VhostQueue)
         case memory(UnsafeMutablePointer<MemoryQueue>)
     }
 
@@ -22,6 +23,7 @@ import Wire
 
     public init(_ tap: UnsafeMutablePointer<TapQueue>) { unsafe driver = .tap(tap) }
     public init(_ eth: EthQueue) { driver = .eth(eth) }
+    public init(_ vhost: VhostQueue) { driver = .vhost(vhost) }
     public init(_ memory: UnsafeMutablePointer<MemoryQueue>) { unsafe driver = .memory(memory) }
 
     /// Fills the empty burst; every packet in it has its state.
@@ -30,6 +32,7 @@ import Wire
         switch driver {
         case .tap(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         case .eth(let queue): queue.receive(into: &burst, counters, checksums)
+        case .vhost(let queue): queue.receive(into: &burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.receive(into: &burst, counters)
         }
         guard burst.count > 0 else { return }
@@ -46,6 +49,7 @@ import Wire
         switch driver {
         case .tap: .everything
         case .eth(let queue): queue.capabilities()
+        case .vhost(let queue): queue.capabilities()
         case .memory(let queue): unsafe queue.pointee.capabilities
         }
     }
@@ -61,6 +65,7 @@ import Wire
     public func prepare(_ packet: consuming Packet, _ memory: PacketMemory, _ counters: PortCounters) -> Packet? {
         switch driver {
         case .eth(let queue): queue.prepare(packet, memory, counters)
+        case .vhost(let queue): queue.prepare(packet, memory, counters)
         case .tap, .memory: packet
         }
     }
@@ -70,7 +75,7 @@ import Wire
     public func takesPlain(longest: Int) -> Bool {
         switch driver {
         case .eth(let queue): queue.takesPlain(longest: longest)
-        case .tap, .memory: true
+        case .tap, .vhost, .memory: true
         }
     }
 
@@ -80,6 +85,7 @@ import Wire
         switch driver {
         case .tap(let queue): unsafe queue.pointee.transmit(&burst, counters, checksums)
         case .eth(let queue): queue.transmit(&burst, counters, checksums)
+        case .vhost(let queue): queue.transmit(&burst, counters, checksums)
         case .memory(let queue): unsafe queue.pointee.transmit(&burst, counters, checksums)
         }
     }

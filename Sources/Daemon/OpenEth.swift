@@ -66,9 +66,7 @@ final class OpenEth: OpenPort, @unchecked Sendable {
     /// False also while the device is being made.
     var hasPeer: Bool { lock.withLockIfAvailable { _ in port.hasPeer } ?? false }
 
-    var node: Int? { deviceNode ?? lock.withLockIfAvailable { _ in port.guestNode } ?? nil }
-
-    func shares(_ address: UInt64) -> Bool { lock.withLockIfAvailable { _ in port.shares(address) } ?? false }
+    var node: Int? { deviceNode }
 
     func queue(_ number: Int, lcore: Int, of lcoreCount: Int) -> PortQueue {
         PortQueue(port.queue(receive: number % max(port.queueCount, 1), lcore: lcore, of: lcoreCount))

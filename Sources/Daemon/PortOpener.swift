@@ -54,17 +54,9 @@ struct PortOpener {
 
     // MARK: Sockets
 
-    private func vhostUser(_ section: PortConfiguration, _ path: String, _ role: PortConfiguration.VhostRole) throws(DPDKError) -> OpenEth {
+    private func vhostUser(_ section: PortConfiguration, _ path: String, _ role: PortConfiguration.VhostRole) throws(DPDKError) -> OpenVhost {
         if role == .server { try StaleSocket.remove(path) }
-        // tso=1: without it net_vhost refuses superframes from the guest.
-        let recipe = EthPort.Recipe(device: "net_vhost_\(section.name)",
-                                    arguments: "iface=\(path),queues=\(section.queueCount),client=\(role == .client ? 1 : 0),tso=1",
-                                    queueCount: section.queueCount)
-        do {
-            return try OpenEth(name: section.name, recipe, summary: "vhost-user \(path)", index: nextIndex, shared: pools(of: section).large, logger: logger)
-        } catch {
-            throw DPDKError("cannot open the vhost-user socket '\(path)'; check that its directory exists and is writable (\(error))")
-        }
+        return try OpenVhost(path, connects: role == .client, queueCount: section.queueCount, index: nextIndex, pool: pools(of: section).large)
     }
 
     private func virtioUser(_ section: PortConfiguration, _ path: String, _ role: PortConfiguration.VhostRole,

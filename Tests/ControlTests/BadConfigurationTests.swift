@@ -158,6 +158,8 @@ private let values: [BadConfiguration] = [
           "f:5: [port a] address: '3:0.0' is no PCI address; write DOMAIN:BUS:DEVICE.FUNCTION in hex, such as 0000:03:00.0"),
     .init([4: "driver = vdev", 5: ""],
           "f:3: [port a]: has no 'devargs'; write what follows DPDK's --vdev, such as 'devargs = net_ring0'"),
+    .init([4: "driver = vdev", 5: "devargs = net_vhost0,iface=/v0"],
+          "f:5: [port a] devargs: 'net_vhost0,iface=/v0' is a port to a guest, and Apus has its own; write 'driver = vhost-user' and its socket's 'path'"),
     .init([4: "driver = vdev", 5: "devargs = eth0"],
           "f:5: [port a] devargs: 'eth0' names no virtual network device; start with net_KIND and a name of your own, such as net_ring0"),
     .init([5: "interface = ta\nqueues = 0"], "f:6: [port a] queues: '0' is not a number from 1 to 64; write digits only"),

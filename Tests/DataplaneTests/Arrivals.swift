@@ -222,16 +222,16 @@ enum Arrivals {
 
     // MARK: What vhost does to what leaves
 
-    /// As a queue of net_vhost hands it to the driver.
+    /// As a guest's queue hands it to the library.
     static func preparedForVhost(_ packet: consuming Packet, _ counters: TestCounters) -> Packet? {
-        let shared = UnsafeMutablePointer<apus_eth_port>.allocate(capacity: 1)
-        unsafe shared.initialize(to: apus_eth_port())
+        let shared = UnsafeMutablePointer<apus_vhost_port>.allocate(capacity: 1)
+        unsafe shared.initialize(to: apus_vhost_port())
         defer { unsafe shared.deallocate() }
-        let queue = unsafe EthQueue(shared: shared, driver: .vhost, receiveQueue: 0, transmitQueue: 0, isShared: false, isLinearOnly: false, lengthMax: 65_535)
+        let queue = unsafe VhostQueue(shared: shared, receiveQueue: 0, transmitQueue: 0, isShared: false)
         return queue.prepare(packet, PacketBench.shared.memory, counters.port(0))
     }
 
-    /// net_vhost's enqueue seeds anew (rte_net_intel_cksum_prepare): nothing of it may reach the guest.
+    /// The library's enqueue seeds anew (rte_net_intel_cksum_prepare): nothing of it may reach the guest.
     static func vhost(_ report: Report) {
         let counters = TestCounters()
         for network in networks {

@@ -82,7 +82,7 @@ enum BadPackets {
         report.expect(memory.missing + bench.missing == missing, "\(row.name): buffers are missing")
     }
 
-    /// As a tap's queue and an ethdev queue of vhost do it.
+    /// As a tap's queue and a guest's do it.
     static func receive(_ row: Row, _ edge: GuardedMemory.Edge, _ counters: TestCounters) -> Arrival {
         let packet = GuardedMemory.shared.packet(row.frame, splits: row.splits, edge: edge)
         switch row.claim {
@@ -101,20 +101,11 @@ enum BadPackets {
             return .packet(packet)
         case .flags(let flags, let segment):
             unsafe apus_mbuf_set_offload(packet.mbuf, flags, 0, 0, 0, UInt16(segment))
-            let queue = unsafe EthQueue(shared: closed, driver: .vhost, receiveQueue: 0, transmitQueue: 0, isShared: false, isLinearOnly: false,
-                                        lengthMax: 65_535)
-            guard let packet = queue.accept(packet, counters.port(0), counters.checksums) else {
+            guard let packet = Burst.accept(packet, .virtio, counters.port(0), counters.checksums) else {
                 return .dropped(DropReason.allCases.first { counters.port(0).drops($0) > 0 }!)
             }
             ReceivePolicy.device.settle(packet, counters.checksums)
             return .packet(packet)
         }
     }
-
-    /// Nothing is asked of it on the way in.
-    nonisolated(unsafe) private static let closed: UnsafeMutablePointer<apus_eth_port> = {
-        let shared = UnsafeMutablePointer<apus_eth_port>.allocate(capacity: 1)
-        unsafe shared.initialize(to: apus_eth_port())
-        return unsafe shared
-    }()
 }

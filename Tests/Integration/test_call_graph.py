@@ -34,8 +34,8 @@ ALLOWED = {
 
 # Who may call through a pointer, by mangled name, and whose pointer it is. Nobody else: not the loop, not the stages.
 POINTERS = [
-    r"\$s4DPDK(5Burst|9PortQueue|8EthQueue)V",   # drivers' bursts
-    r"\$s4DPDK(6Packet|12PacketMemory|15PacketAllocator|8EthQueue|8TapQueue)V",   # pools' rings, where a buffer is taken or given back
+    r"\$s4DPDK(5Burst|9PortQueue|8EthQueue|10VhostQueue)V",   # drivers' bursts
+    r"\$s4DPDK(6Packet|12PacketMemory|15PacketAllocator|8EthQueue|10VhostQueue|8TapQueue)V",   # pools' rings, where a buffer is taken or given back
     r"rte_(pktmbuf|mempool)_",
     r"apus_full_checksum$", r"\$s9Dataplane(9Reconcile|10Completion)",   # the summing kernel, chosen before main
     r"\$s4EBPF(11Interpreter|7Machine|10XDPContext)V",   # walks over maps, whose closures do not escape; the host's hook for a look

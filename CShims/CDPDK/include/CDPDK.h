@@ -178,51 +178,21 @@ extern const uint64_t apus_transmit_tso_offload;
 extern const uint64_t apus_transmit_multi_segment_offload;
 extern const uint64_t apus_transmit_lock_free_offload;
 
-enum {
-    APUS_ETH_QUEUES_MAX = 64,
-    APUS_VHOST_REGIONS_MAX = 8, // VHOST_MEMORY_MAX_NREGIONS of the vhost-user protocol
-};
+enum { APUS_QUEUES_MAX = 64 };
 
 // What control and lcores share about a port. Control makes and closes the device; lcores go in only while it is open.
 struct apus_eth_port {
     uint16_t port;              // control: wo, while closed
     bool open;                  // control: wo
     uint64_t transmit_offloads; // what the device offers now; any lcore: refreshes it
-    uint64_t enabled;           // vhost: transmit queues the guest has enabled; the library's thread: wo
-    int guest;                  // vhost: the library's number of it, or -1; the library's thread: wo
-    uint64_t features;          // vhost: what the guest negotiated, for as long as it is there; the library's thread: wo
-    struct rte_mempool *_Nullable pool; // vhost: buffers for what arrives; control: wo, while closed
-    // vhost: the guest's memory, and the rings it sends by, for as long as they may be read; the library's thread: wo
-    bool readable;
-    uint16_t region_count;
-    struct apus_region { uint64_t guest, size, host; } regions[APUS_VHOST_REGIONS_MAX];
-    struct apus_offers { const void *_Nullable descriptors, *_Nullable available; uint16_t size; } offers[APUS_ETH_QUEUES_MAX];
-    rte_spinlock_t locks[APUS_ETH_QUEUES_MAX];
-    // vhost: somebody is in the library with the guest's number, a line each: the lcore that polls a queue, and the one
-    // that sends by it.
-    struct apus_turn { bool taken; char line[63]; } receiving[APUS_ETH_QUEUES_MAX], sending[APUS_ETH_QUEUES_MAX];
+    rte_spinlock_t locks[APUS_QUEUES_MAX];
 };
-// Follows a vhost port's guest, and which transmit queues it enables, from here to `apus_vhost_unfollow`. `pool`: buffers for
-// what arrives. 0, or a negative errno.
-int apus_vhost_follow(uint16_t port, struct apus_eth_port *shared, struct rte_mempool *pool);
-void apus_vhost_unfollow(uint16_t port, struct apus_eth_port *shared);
-// The NUMA node of a vhost port's guest, or -1.
-int apus_vhost_node(const struct apus_eth_port *p);
-// Whether the address is in memory that a vhost port's guest shares.
-bool apus_vhost_shares(const struct apus_eth_port *p, uint64_t address);
 
 APUS_HOT bool apus_eth_is_open(const struct apus_eth_port *p) { return __atomic_load_n(&p->open, __ATOMIC_ACQUIRE); }
 APUS_HOT uint64_t apus_eth_offloads(const struct apus_eth_port *p) {
     return __atomic_load_n(&p->transmit_offloads, __ATOMIC_RELAXED);
 }
 APUS_HOT uint16_t apus_eth_number(const struct apus_eth_port *p) { return p->port; }
-APUS_HOT bool apus_eth_queue_is_enabled(const struct apus_eth_port *p, uint16_t queue) {
-    return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
-}
-// What a vhost guest negotiated, virtio bits; 0: nothing, or there is none.
-APUS_HOT uint64_t apus_vhost_features(const struct apus_eth_port *p) {
-    return __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE) < 0 ? 0 : __atomic_load_n(&p->features, __ATOMIC_RELAXED);
-}
 static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_t offloads) {
     p->port = port;
     __atomic_store_n(&p->transmit_offloads, offloads, __ATOMIC_RELAXED);
@@ -230,12 +200,14 @@ static inline void apus_eth_open(struct apus_eth_port *p, uint16_t port, uint64_
 }
 static inline void apus_eth_shut(struct apus_eth_port *p) { __atomic_store_n(&p->open, false, __ATOMIC_SEQ_CST); }
 // True if it was taken at once. The only lock a packet may meet: of a transmit queue that lcores share.
-APUS_HOT bool apus_eth_lock(struct apus_eth_port *p, uint16_t queue) {
-    if (rte_spinlock_trylock(&p->locks[queue])) return true;
-    rte_spinlock_lock(&p->locks[queue]);
+APUS_HOT bool apus_queue_lock(rte_spinlock_t *lock) {
+    if (rte_spinlock_trylock(lock)) return true;
+    rte_spinlock_lock(lock);
     return false;
 }
-APUS_HOT void apus_eth_unlock(struct apus_eth_port *p, uint16_t queue) { rte_spinlock_unlock(&p->locks[queue]); }
+APUS_HOT void apus_queue_unlock(rte_spinlock_t *lock) { rte_spinlock_unlock(lock); }
+APUS_HOT rte_spinlock_t *apus_eth_lock(struct apus_eth_port *p, uint16_t queue) { return &p->locks[queue]; }
+
 // Asks the device again what it offers: a virtio-user port learns that when its peer comes. About 100 ns.
 __attribute__((swift_attr("@_noLocks")))
 void apus_eth_refresh(struct apus_eth_port *p);
@@ -246,17 +218,58 @@ APUS_HOT uint16_t apus_eth_prepare(uint16_t port, uint16_t queue, struct rte_mbu
     return rte_eth_tx_prepare(port, queue, packets, count);
 }
 
-// A guest's packets, by the vhost library itself: its driver's bursts look at every packet again, for statistics, and free
-// what was sent one by one, which took a tenth of a small packet's time. Nothing where there is no guest.
+// MARK: vhost
+
+enum { APUS_VHOST_REGIONS_MAX = 8 }; // VHOST_MEMORY_MAX_NREGIONS of the vhost-user protocol
+
+// What control, lcores and the library's thread share about a vhost-user port. Where nothing is said, the library's thread: wo.
+struct apus_vhost_port {
+    int guest;                           // the library's number of it, or -1
+    uint64_t features;                   // what the guest negotiated, for as long as it is there
+    uint64_t enabled;                    // transmit queues the guest has enabled
+    struct rte_mempool *_Nullable pool;  // buffers for what arrives; control: wo, while closed
+    // The guest's memory, and the rings it sends by, for as long as they may be read.
+    bool readable;
+    uint16_t region_count;
+    struct apus_region { uint64_t guest, size, host; } regions[APUS_VHOST_REGIONS_MAX];
+    struct apus_offers { const void *_Nullable descriptors, *_Nullable available; uint16_t size; } offers[APUS_QUEUES_MAX];
+    int enabling;                        // whose queues `enabled` is about
+    struct apus_vhost_port *_Nullable next;
+    char path[108];                      // of its socket (sun_path); control: wo, while closed
+    rte_spinlock_t locks[APUS_QUEUES_MAX];
+    // Somebody is in the library with the guest's number, a line each: the lcore that polls a queue, and the one that sends by it.
+    struct apus_turn { bool taken; char line[63]; } receiving[APUS_QUEUES_MAX], sending[APUS_QUEUES_MAX];
+};
+
+// Listens on the path, or connects to it, again and again, and follows the guest at its other end. The port stays in its
+// place until it is closed. False where the socket cannot be had; the library's log says why.
+bool apus_vhost_open(struct apus_vhost_port *p, const char *path, bool connects, struct rte_mempool *pool);
+void apus_vhost_close(struct apus_vhost_port *p);
+// The NUMA node of the guest's memory, or -1.
+int apus_vhost_node(const struct apus_vhost_port *p);
+// Whether the address is in memory that the guest shares.
+bool apus_vhost_shares(const struct apus_vhost_port *p, uint64_t address);
+
+APUS_HOT bool apus_vhost_has_guest(const struct apus_vhost_port *p) { return __atomic_load_n(&p->guest, __ATOMIC_ACQUIRE) >= 0; }
+// What the guest negotiated, virtio bits; 0: nothing, or there is none.
+APUS_HOT uint64_t apus_vhost_features(const struct apus_vhost_port *p) {
+    return apus_vhost_has_guest(p) ? __atomic_load_n(&p->features, __ATOMIC_RELAXED) : 0;
+}
+APUS_HOT rte_spinlock_t *apus_vhost_lock(struct apus_vhost_port *p, uint16_t queue) { return &p->locks[queue]; }
+APUS_HOT bool apus_vhost_queue_is_enabled(const struct apus_vhost_port *p, uint16_t queue) {
+    return __atomic_load_n(&p->enabled, __ATOMIC_RELAXED) >> queue & 1;
+}
+
+// Nothing where there is no guest.
 __attribute__((swift_attr("@_noLocks")))
-uint16_t apus_vhost_receive(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
+uint16_t apus_vhost_receive(struct apus_vhost_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
+// Frees what it took.
+__attribute__((swift_attr("@_noLocks")))
+uint16_t apus_vhost_transmit(struct apus_vhost_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
 // Asks the memory for what the guest has offered next, up to so many packets, while other work is done: copying is waiting for
 // it. Split rings, and packets that lie in one piece; else nothing.
 __attribute__((swift_attr("@_noLocks")))
-void apus_vhost_look_ahead(struct apus_eth_port *p, uint16_t queue, uint16_t count);
-// Frees what it took.
-__attribute__((swift_attr("@_noLocks")))
-uint16_t apus_vhost_transmit(struct apus_eth_port *p, uint16_t queue, struct rte_mbuf *_Nullable *_Nonnull packets, uint16_t count);
+void apus_vhost_look_ahead(struct apus_vhost_port *p, uint16_t queue, uint16_t count);
 
 // What vhost's enqueue does to the bytes of a packet with checksum flags (lib/vhost/virtio_net.c, 22.11; the status
 // is ignored there, too): for tests that show what is kept from it.

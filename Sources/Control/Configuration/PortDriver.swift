@@ -60,6 +60,10 @@ extension PortConfiguration {
             reader.report("devargs", "\(given.quoted) names no virtual network device", "start with net_KIND and a name of your own, such as net_ring0")
             return nil
         }
+        guard !device.hasPrefix("net_vhost") else {
+            reader.report("devargs", "\(given.quoted) is a port to a guest, and Apus has its own", "write 'driver = vhost-user' and its socket's 'path'")
+            return nil
+        }
         return .vdev(devargs: given)
     }
 
