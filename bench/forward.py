@@ -127,7 +127,7 @@ def report(bytes: int, rates: dict[str, list[float]], evidence: dict, is_first: 
         peer, busy = evidence[name]
         words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if name != reference else ""
         print(f"{bytes:5}  {name:12}{middle / 1e6:7.2f}{1e9 / middle:11.1f}   {words:30}{peer:10.1%}"
-              + (f"{busy:12.1%}" if busy is not None else ""))
+              + (f"{busy:12.1%}" if busy is not None else "") + ("   waited for its peer" if peer > 0.9 else ""))
     sys.stdout.flush()
 
 
