@@ -76,7 +76,7 @@ static void learn(struct apus_vhost_port *p, int guest) {
 static enum rte_vhost_msg_result message_came(int guest, void *message) {
     (void)message;
     struct apus_vhost_port *p = port_of(guest);
-    if (p) {
+    if (p && __atomic_load_n(&p->guest, __ATOMIC_RELAXED) == guest) {
         __atomic_store_n(&p->readable, false, __ATOMIC_SEQ_CST);
         wait_for(p->receiving);
     }

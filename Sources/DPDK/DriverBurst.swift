@@ -1,32 +1,24 @@
 import CDPDK
 import Wire
 
-/// Whose words a driver's flags are.
-enum FlagSource {
-    /// A virtio header's, that a driver or the vhost library has read.
-    case virtio
-    /// Hardware's, or of a driver without offloads.
-    case device
-}
-
 /// What all of DPDK's queues do with a burst, after it was received and after it was sent.
 extension Burst {
     /// Counts what a driver has filled it with, and gives each packet its state; what cannot be believed is dropped, and counted.
     @_noLocks
-    mutating func arrived(from source: FlagSource, _ counters: PortCounters, _ checksums: ChecksumCounters) {
+    mutating func arrived(from driver: EthQueue.Driver, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard count > 0 else { return }
         takeSurvey()
         counters.add(.receivedPackets, count)
         counters.add(.receivedBytes, survey.bytes)
-        if !survey.isPlain { mapStates(source, counters, checksums) }
+        if !survey.isPlain { mapStates(driver, counters, checksums) }
     }
 
     /// Packet by packet, where a driver said something of at least one.
     @_noLocks
-    private mutating func mapStates(_ source: FlagSource, _ counters: PortCounters, _ checksums: ChecksumCounters) {
+    private mutating func mapStates(_ driver: EthQueue.Driver, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         var kept = 0
         for index in 0..<count {
-            guard let packet = Self.accept(take(index), source, counters, checksums) else { continue }
+            guard let packet = Self.accept(take(index), driver, counters, checksums) else { continue }
             keep(packet, at: kept)
             kept &+= 1
         }
@@ -35,19 +27,19 @@ extension Burst {
 
     /// A packet as the driver handed it over, with its state; nil where it is dropped, which was counted.
     @_noLocks
-    static func accept(_ packet: consuming Packet, _ source: FlagSource, _ counters: PortCounters, _ checksums: ChecksumCounters) -> Packet? {
+    static func accept(_ packet: consuming Packet, _ driver: EthQueue.Driver, _ counters: PortCounters, _ checksums: ChecksumCounters) -> Packet? {
         guard packet.dataLength >= 14 else {
             counters.dropped(.tooShort, packet)
             return nil
         }
-        switch source == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
+        switch driver == .device ? StateMapping.arrivalFromDevice(packet) : StateMapping.arrival(of: packet) {
         case .drop(let reason):
             counters.dropped(reason, packet)
             return nil
         case .state(let state):
             packet.state = state
             if state.isSuperframe { counters.add(.receivedSuperframes, 1) }
-            if source != .device, StateMapping.wasCompletedByDriver(packet) { checksums.full(.driver, bytes: packet.length) }
+            if driver != .device, StateMapping.wasCompletedByDriver(packet) { checksums.full(.driver, bytes: packet.length) }
             return packet
         }
     }

@@ -5,7 +5,7 @@ import Wire
 @safe public struct EthQueue {
     /// What the drivers' words mean differs; how they are to be spoken to, too.
     public enum Driver: Sendable {
-        /// net_virtio and virtio-user: the peer is a hypervisor, or a vhost-user forwarder.
+        /// A virtio header's, as net_virtio, virtio-user and the vhost library read it.
         case virtio
         /// Anything else: hardware, or a driver without offloads.
         case device
@@ -33,7 +33,7 @@ import Wire
     public func receive(into burst: inout Burst, _ counters: PortCounters, _ checksums: ChecksumCounters) {
         guard unsafe apus_eth_is_open(shared) else { return }
         unsafe burst.receive(port: apus_eth_number(shared), queue: receiveQueue)
-        burst.arrived(from: driver == .device ? .device : .virtio, counters, checksums)
+        burst.arrived(from: driver, counters, checksums)
     }
 
     /// What the peer takes, asked now: what the device offers.

@@ -17,7 +17,7 @@ import pytest
 from lab import hugepages, oracle, owner, packets, pcap
 from lab.daemon import Daemon, binary
 from lab.scope import Scope
-from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, USER, WRITE, FrontEnd, Packed, Split
+from lab.vhost import DATA, GET_FEATURES, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, USER, WRITE, FrontEnd, Packed, Split
 
 RINGS = [Split, Packed]
 HEADER_BYTES = 12
@@ -340,6 +340,31 @@ def test_hostile_messages():
                 time.sleep(0.05)
             follow(lab, Split, 2000 + number, name)
         lab.settled()
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
+def test_the_latest_front_end_is_the_guest(ring):
+    """One that connects while another one is there takes over; the other's messages and end change nothing any more."""
+    def carries(front, number):
+        before = lab.received()
+        front.send(frame(number))
+        deadline = time.monotonic() + 5
+        while lab.received() == before:
+            assert time.monotonic() < deadline, f"frame {number} is not received\n{lab.daemon.log()[-3000:]}"
+            time.sleep(0.002)
+
+    with Lab(to_a_file) as lab:
+        with contextlib.ExitStack() as ending:
+            old = ending.enter_context(FrontEnd(lab.path, ring))
+            carries(old, 1)
+            with FrontEnd(lab.path, ring) as new:
+                carries(new, 2)
+                old.message(GET_FEATURES, answered=True)
+                carries(new, 3)
+                ending.close()
+                carries(new, 4)
+        follow(lab, ring, 5, "two at once")
+        assert lab.settled()["o"]["tx_packets"] == 5
 
 
 def to_nowhere(lab):

@@ -17,7 +17,7 @@ CSUM, GUEST_CSUM, HOST_TSO4, GUEST_TSO4 = 1 << 0, 1 << 1, 1 << 11, 1 << 7
 NEXT, WRITE, INDIRECT_TABLE = 1, 2, 4
 _AVAILABLE, _USED = 1 << 7, 1 << 15
 
-_GET_FEATURES, _SET_FEATURES, _SET_OWNER, _SET_MEM_TABLE = 1, 2, 3, 5
+GET_FEATURES, _SET_FEATURES, _SET_OWNER, _SET_MEM_TABLE = 1, 2, 3, 5
 _SET_VRING_NUM, _SET_VRING_ADDR, _SET_VRING_BASE, _SET_VRING_KICK, _SET_VRING_CALL = 8, 9, 10, 12, 13
 _GET_PROTOCOL_FEATURES, _SET_PROTOCOL_FEATURES, _SET_VRING_ENABLE = 15, 16, 18
 
@@ -157,7 +157,7 @@ class FrontEnd:
 
     def _negotiate(self):
         self.message(_SET_OWNER)
-        [offered] = struct.unpack("<Q", self.message(_GET_FEATURES, answered=True))
+        [offered] = struct.unpack("<Q", self.message(GET_FEATURES, answered=True))
         self.features = offered & (self._features | VERSION_1 | PROTOCOL_FEATURES | self._ring.kind)
         assert self.features & self._ring.kind == self._ring.kind
         self.message(_GET_PROTOCOL_FEATURES, answered=True)
