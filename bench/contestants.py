@@ -167,6 +167,9 @@ class Apus(Daemon):
                          | {f"{joint} main": {"ports": "v0 v1"}}, executable)
         self._scope.callback(shutil.rmtree, self._here, ignore_errors=True)
 
+    def output(self) -> str:
+        return self.log()
+
     def cycles(self) -> list[int]:
         """Of its polling core: in rounds that carried packets, and in all."""
         [lcore] = self.stats()["lcores"].values()
@@ -208,7 +211,7 @@ class Pair:
             if now == before:
                 self.peer.begin()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not forward: {now} packets in {seconds} seconds")
+                raise RuntimeError(f"{self.name} does not forward: {now} packets in {seconds} seconds\n{self.forwarder.output()[-3000:]}")
             before = now
             time.sleep(1)
 

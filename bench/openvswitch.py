@@ -90,8 +90,7 @@ class OpenVSwitch:
         self._scope.callback(process.stop, child)
         return child
 
-    @property
-    def log(self) -> str:
+    def output(self) -> str:
         return (self._directory / "ovs-vswitchd-dpdk.log").read_text(errors="replace")
 
 
