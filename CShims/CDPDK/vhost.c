@@ -53,6 +53,23 @@ static void forget(struct apus_vhost_port *p) {
 
 // MARK: a guest's memory
 
+static bool is_shared(const struct apus_vhost_port *p, const void *start, size_t bytes) {
+    for (uint16_t number = 0; number < p->region_count; number++) {
+        uint64_t offset = (uint64_t)(uintptr_t)start - p->regions[number].host;
+        if (offset < p->regions[number].size && p->regions[number].size - offset >= bytes) return true;
+    }
+    return false;
+}
+
+// A front end may give a ring another size than the one it has room for.
+static struct apus_offers offers_of(const struct apus_vhost_port *p, int guest, uint16_t queue) {
+    struct rte_vhost_vring ring;
+    if (rte_vhost_get_vhost_vring(guest, (uint16_t)(2 * queue + 1), &ring) != 0) return (struct apus_offers){0};
+    bool is_there = is_shared(p, ring.desc, ring.size * sizeof(struct vring_desc))
+        && is_shared(p, ring.avail, sizeof(struct vring_avail) + ring.size * sizeof(uint16_t));
+    return is_there ? (struct apus_offers){ring.desc, ring.avail, ring.size} : (struct apus_offers){0};
+}
+
 static void learn(struct apus_vhost_port *p, int guest) {
     struct rte_vhost_memory *memory = NULL;
     bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
@@ -63,11 +80,7 @@ static void learn(struct apus_vhost_port *p, int guest) {
         p->regions[number] = (struct apus_region){region->guest_phys_addr, region->size, region->host_user_addr};
     }
     free(memory);
-    for (uint16_t queue = 0; queue < APUS_QUEUES_MAX; queue++) {
-        struct rte_vhost_vring ring;
-        bool is_there = rte_vhost_get_vhost_vring(guest, (uint16_t)(2 * queue + 1), &ring) == 0 && ring.desc && ring.avail;
-        p->offers[queue] = is_there ? (struct apus_offers){ring.desc, ring.avail, ring.size} : (struct apus_offers){0};
-    }
+    for (uint16_t queue = 0; queue < APUS_QUEUES_MAX; queue++) p->offers[queue] = offers_of(p, guest, queue);
     __atomic_store_n(&p->readable, true, __ATOMIC_RELEASE);
 }
 
