@@ -63,7 +63,9 @@ struct KernelTests {
     }
 
     @Test func theBestIsChosen() {
-        #expect(Self.kernels.map(\.rawValue).max() == apus_sum_chosen().rawValue)
+        let best = Self.kernels.map(\.rawValue).max()
+        // Of the last two the quicker one is asked for.
+        #expect(best == apus_sum_chosen().rawValue || best == APUS_SUM_VNNI.rawValue && apus_sum_chosen() == APUS_SUM_AVX512)
         print("sums: \(Self.kernels.map { unsafe String(cString: apus_sum_name($0)) }), chosen \(unsafe String(cString: apus_sum_name(apus_sum_chosen())))")
     }
 
