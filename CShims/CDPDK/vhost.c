@@ -7,8 +7,6 @@
 
 #include <rte_vhost.h>
 
-static uint16_t at_most(uint16_t wanted, uint16_t available) { return wanted < available ? wanted : available; }
-
 enum { RING_PACKED = 34 }; // virtio 1.2, 6
 
 static void wait_for(const struct apus_turn *turns) {
@@ -74,7 +72,7 @@ static void learn(struct apus_vhost_port *p, int guest) {
     struct rte_vhost_memory *memory = NULL;
     bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
     if (is_packed || rte_vhost_get_mem_table(guest, &memory) != 0) return;
-    p->region_count = at_most(APUS_VHOST_REGIONS_MAX, (uint16_t)memory->nregions);
+    p->region_count = (uint16_t)RTE_MIN((uint32_t)APUS_VHOST_REGIONS_MAX, memory->nregions);
     for (uint16_t number = 0; number < p->region_count; number++) {
         const struct rte_vhost_mem_region *region = &memory->regions[number];
         p->regions[number] = (struct apus_region){region->guest_phys_addr, region->size, region->host_user_addr};
@@ -214,7 +212,7 @@ uint16_t apus_vhost_receive(struct apus_vhost_port *p, uint16_t queue, struct rt
     if (guest < 0) return 0;
     uint16_t received = 0;
     while (received < count) {
-        uint16_t wanted = at_most(BURST, (uint16_t)(count - received));
+        uint16_t wanted = (uint16_t)RTE_MIN((int)BURST, count - received);
         uint16_t got = rte_vhost_dequeue_burst(guest, (uint16_t)(2 * queue + 1), p->pool, packets + received, wanted);
         received += got;
         if (got < wanted) break;
@@ -229,7 +227,7 @@ uint16_t apus_vhost_transmit(struct apus_vhost_port *p, uint16_t queue, struct r
     bool is_packed = __atomic_load_n(&p->features, __ATOMIC_RELAXED) >> RING_PACKED & 1;
     uint16_t at_once = is_packed ? PACKED_BURST : BURST, sent = 0;
     while (sent < count) {
-        uint16_t part = at_most(at_once, (uint16_t)(count - sent));
+        uint16_t part = (uint16_t)RTE_MIN((int)at_once, count - sent);
         uint16_t took = rte_vhost_enqueue_burst(guest, (uint16_t)(2 * queue), packets + sent, part);
         sent += took;
         if (took < part) break;
@@ -253,10 +251,11 @@ static void fetch(const struct apus_vhost_port *p, const struct apus_offers *off
     uint16_t mask = (uint16_t)(offers->size - 1);
     uint16_t offered = (uint16_t)(__atomic_load_n(&available->idx, __ATOMIC_ACQUIRE) - first);
     const struct apus_region *region = p->regions;
-    for (uint16_t number = 0; number < at_most(count, offered); number++) {
+    count = RTE_MIN(count, offered);
+    for (uint16_t number = 0; number < count; number++) {
         const struct vring_desc *descriptor = &descriptors[available->ring[(first + number) & mask] & mask];
         uint64_t address = descriptor->addr;
-        uint32_t length = descriptor->len < FRAME ? descriptor->len : FRAME;
+        uint32_t length = RTE_MIN(descriptor->len, (uint32_t)FRAME);
         if (descriptor->flags & VRING_DESC_F_INDIRECT) continue;
         if (address - region->guest >= region->size) {
             const struct apus_region *other = region_of(p, address);

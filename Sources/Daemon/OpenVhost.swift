@@ -1,4 +1,3 @@
-import Control
 import DPDK
 
 /// A vhost-user port: the library itself follows the guest at its other end.

@@ -4,60 +4,18 @@ What it lets through is compared byte by byte; what it may not write to has a pa
 finds a port that works; at the end every packet buffer is back (the daemon's exit status).
 """
 
-import contextlib
 import itertools
 import random
-import shutil
 import struct
-import threading
 import time
 
 import pytest
 
-from lab import hugepages, oracle, owner, packets, pcap
-from lab.daemon import Daemon, binary
-from lab.scope import Scope
-from lab.vhost import DATA, GET_FEATURES, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, USER, WRITE, FrontEnd, Packed, Split
+from lab import pcap
+from lab.hostile import HEADER_BYTES, RINGS, Lab, follow, frame, to_a_file
+from lab.vhost import DATA, GUEST, HEADER, INDIRECT_TABLE, MEMORY, MRG_RXBUF, NEXT, SIZE, WRITE, FrontEnd, Split
 
-RINGS = [Split, Packed]
-HEADER_BYTES = 12
 SPACE = 512   # of a frame that is read while it changes: enough to be read ahead
-
-
-def frame(number: int, length: int = 100) -> bytes:
-    return packets.ipv4(17, packets.udp(struct.pack("!I", number) + bytes(length - 4)))
-
-
-class Lab:
-    """The daemon with one vhost-user port, wired to a file or to a generator."""
-
-    def __init__(self, sections):
-        self._sections = sections
-
-    def __enter__(self):
-        self._scope = Scope()
-        with self._scope.building():
-            self.directory = owner.temporary_directory()
-            self._scope.callback(shutil.rmtree, self.directory, ignore_errors=True)
-            self.path, self.written = self.directory / "h.sock", self.directory / "out.pcap"
-            ports = {"port h": {"driver": "vhost-user", "path": self.path}, "wire w": {"ports": "h o"}, "apus": {"hugepages": "off"}}
-            self.daemon = self._scope.enter_context(Daemon(ports | self._sections(self), binary()))
-        return self
-
-    def __exit__(self, *exception):
-        self._scope.__exit__(*exception)
-
-    def received(self):
-        return self.daemon.stats()["ports"]["h"]["rx_packets"]
-
-    def settled(self):
-        stats = self.daemon.settled_stats()
-        assert oracle.check_conservation(stats) == []
-        return stats["ports"]
-
-
-def to_a_file(lab):
-    return {"port o": {"driver": "pcap", "tx": lab.written}}
 
 
 def from_a_generator(lab):
@@ -147,17 +105,6 @@ def test_hostile_descriptors(ring, times):
     strange = [data[:80] for data in written if data not in followers
                and not all(any(data[at:at + 8] in memory for memory in memories) for at in range(0, len(data), 8))]
     assert not strange, strange
-
-
-def follow(lab, ring, number, name):
-    """A peer that behaves, on the same socket."""
-    with FrontEnd(lab.path, ring) as front:
-        before = lab.received()
-        front.send(frame(number))
-        deadline = time.monotonic() + 5
-        while lab.received() == before:
-            assert time.monotonic() < deadline, f"after {name}: nothing is received any more\n{lab.daemon.log()[-3000:]}"
-            time.sleep(0.002)
 
 
 def lies():
@@ -308,113 +255,3 @@ def scribble(front, side, chance):
     else:             # a descriptor that is well
         index = chance.randrange(SIZE)
         side.describe(index, GUEST + DATA + SPACE * index, SPACE - 12, 0)
-
-
-MESSAGES = {
-    "no memory": lambda front: front.share(()),
-    "nine regions": lambda front: front.share([(GUEST + n * 4096, 4096, 0x7000_0000_0000 + n * 4096, n * 4096) for n in range(9)]),
-    "a ring of 0": lambda front: front.start(0, front.receive, size=0),
-    "a ring of 3": lambda front: front.start(0, front.receive, size=3),
-    "a ring of 65536": lambda front: front.start(0, front.receive, size=65536),
-    "a ring elsewhere": lambda front: front.start(0, front.receive, shift=MEMORY),
-    "a ring half outside": lambda front: front.start(1, front.transmit, shift=MEMORY - 0x5000),
-    "a queue nobody has": lambda front: front.message(8, struct.pack("<II", 1 << 20, 256)),
-    "an unknown request": lambda front: front.message(0xFFFF, bytes(8)),
-    "a message too long": lambda front: front.message(2, bytes(1 << 16)),
-    "a message too short": lambda front: front.message(9, bytes(3)),
-    "descriptors nobody asked for": lambda front: front.message(3, b"", [0, 1, 2]),
-}
-
-
-def test_hostile_messages():
-    """A front end that breaks the protocol loses its connection at most; the next one is served.
-
-    Not here: a memory table that cannot be mapped, given while the rings run. It ends the process in the library (DPDK
-    22.11): a front end, unlike its guest, is trusted with that.
-    """
-    with Lab(to_a_file) as lab:
-        for number, (name, say) in enumerate(MESSAGES.items()):
-            with contextlib.suppress(OSError), FrontEnd(lab.path) as front:
-                say(front)
-                front.send(frame(5))
-                time.sleep(0.05)
-            follow(lab, Split, 2000 + number, name)
-        lab.settled()
-
-
-@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
-def test_the_latest_front_end_is_the_guest(ring):
-    """One that connects while another one is there takes over; the other's messages and end change nothing any more."""
-    def carries(front, number):
-        before = lab.received()
-        front.send(frame(number))
-        deadline = time.monotonic() + 5
-        while lab.received() == before:
-            assert time.monotonic() < deadline, f"frame {number} is not received\n{lab.daemon.log()[-3000:]}"
-            time.sleep(0.002)
-
-    with Lab(to_a_file) as lab:
-        with contextlib.ExitStack() as ending:
-            old = ending.enter_context(FrontEnd(lab.path, ring))
-            carries(old, 1)
-            with FrontEnd(lab.path, ring) as new:
-                carries(new, 2)
-                old.message(GET_FEATURES, answered=True)
-                carries(new, 3)
-                ending.close()
-                carries(new, 4)
-        follow(lab, ring, 5, "two at once")
-        assert lab.settled()["o"]["tx_packets"] == 5
-
-
-def to_nowhere(lab):
-    return {"port o": {"driver": "null"}}
-
-
-@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
-def test_memory_that_moves(ring):
-    """A front end gives its memory anew, all of it, in two pieces, or half of it, while full rings are read, also ahead of
-    time: nothing is read where it was before."""
-    half = MEMORY // 2
-    tables = [[(GUEST, MEMORY, USER, 0)], [(GUEST, half, USER, 0), (GUEST + half, half, USER + half, half)], [(GUEST, half, USER, 0)]]
-    with Lab(to_nowhere) as lab:
-        with FrontEnd(lab.path, ring) as front:
-            # Long frames, so that a ring of them is read for as long as several tables take.
-            data = bytes(HEADER_BYTES) + frame(1, 60000)
-            address = front.put(data)
-            sent, given, ends = 0, 0, time.monotonic() + 3
-            while time.monotonic() < ends:
-                front.transmit.offer(*(front.transmit.chain([(address, len(data), 0)], number) for number in range(SIZE)))
-                sent += SIZE
-                deadline = time.monotonic() + 5
-                while lab.received() < sent:
-                    assert time.monotonic() < deadline, f"{lab.received()} of {sent} received\n{lab.daemon.log()[-3000:]}"
-                    for table in tables * 3:
-                        given += 1
-                        front.share(table)
-        print(f"{sent} frames, {given} tables")
-        follow(lab, ring, 1, "memory that moved")
-        ports = lab.settled()
-    assert ports["h"]["rx_packets"] == sent + 1
-
-
-@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: ring.__name__.lower())
-@pytest.mark.parametrize("pages, left", [("small", 0), ("small", 0x1000), ("huge", 0)], ids=["all of it", "all but a page", "a hugepage"])
-def test_memory_cut_short(ring, pages, left):
-    """A peer takes back the memory it shares while the daemon uses it: its port is told of, the daemon lives, and the
-    next peer finds a port that works."""
-    with contextlib.ExitStack() as things:
-        if pages == "huge":
-            things.enter_context(hugepages.Reserved(1))
-        lab = things.enter_context(Lab(to_a_file))
-        with FrontEnd(lab.path, ring, hugepages=pages == "huge") as front:
-            for number in range(10):
-                front.send(frame(number), at=512 * number)
-            front.wait(front.transmit, 10)
-            front.cut(left)
-            deadline = time.monotonic() + 5
-            while "port h: its peer cut memory short that it shares" not in lab.daemon.log():
-                assert time.monotonic() < deadline, lab.daemon.log()
-                time.sleep(0.01)
-        follow(lab, ring, 1000, "memory cut short")
-        lab.settled()
