@@ -12,7 +12,7 @@ RELEASE     := .build/release
 DEPS_STAMP  := .build/deps.stamp
 
 # What for: README.md, "Dependencies".
-PACKAGES := build-essential pkg-config ca-certificates \
+PACKAGES := build-essential pkg-config ca-certificates meson ninja-build python3-pyelftools \
 	libdpdk-dev dpdk-dev libbpf-dev libelf-dev libnuma-dev linux-libc-dev llvm-19-dev \
 	iproute2 ethtool iperf3 tshark binutils util-linux python3 python3-pytest \
 	qemu-system-x86 busybox-static cpio e2fsprogs libxdp1 xdp-tools bpftool linux-source-6.12 libunbound8 \
@@ -38,6 +38,7 @@ $(DEPS_STAMP): Makefile
 
 build: deps bpf
 	swift build -c release
+	tools/vhost-library $(RELEASE)
 
 bpf:
 	$(MAKE) --no-print-directory -C programs

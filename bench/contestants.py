@@ -159,12 +159,12 @@ class TestpmdForwarder(Testpmd):
 class Apus(Daemon):
     """A bridge, unless `joint` says wire."""
 
-    def __init__(self, executable: pathlib.Path, polling_core: int, joint: str = "bridge"):
+    def __init__(self, executable: pathlib.Path, polling_core: int, joint: str, environment: dict[str, str]):
         self._here = owner.temporary_directory()
         self.sockets = [self._here / "v0", self._here / "v1"]
         sections = {f"port v{number}": {"driver": "vhost-user", "path": path} for number, path in enumerate(self.sockets)}
         super().__init__({"apus": {"lcores": polling_core, "memory": f"{MEGABYTES}M", "hugepages": "on"}} | sections
-                         | {f"{joint} main": {"ports": "v0 v1"}}, executable)
+                         | {f"{joint} main": {"ports": "v0 v1"}}, executable, environment)
         self._scope.callback(shutil.rmtree, self._here, ignore_errors=True)
 
     def output(self) -> str:
@@ -190,7 +190,10 @@ class Pair:
             self._scope.enter_context(self.forwarder)
             polling, other = self._cores
             label = f"peer-{self.name.replace(' ', '-')}"
-            self.peer = self._scope.enter_context(Peer(label, self.forwarder.sockets, other, other, self._bytes))
+            try:
+                self.peer = self._scope.enter_context(Peer(label, self.forwarder.sockets, other, other, self._bytes))
+            except RuntimeError as error:
+                raise RuntimeError(f"{self.name}: {error}\n{self._said()}") from error
             # Nobody stops cleanly while stopped.
             self._scope.callback(self.resume)
             for one in (self.forwarder, self.peer):
@@ -211,12 +214,15 @@ class Pair:
             if now == before:
                 self.peer.begin()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not forward: {now} packets in {seconds} seconds\n{self.forwarder.output()[-3000:]}")
+                raise RuntimeError(f"{self.name} does not forward: {now} packets in {seconds} seconds\n{self._said()}")
             before = now
             time.sleep(1)
 
     def __exit__(self, *exception):
         self._scope.close()
+
+    def _said(self) -> str:
+        return f"The forwarder said:\n{self.forwarder.output()[-3000:]}"
 
     def pause(self):
         for one in (self.peer, self.forwarder):

@@ -1,5 +1,7 @@
+#define _GNU_SOURCE // dladdr
 #include "CDPDK.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -278,4 +280,9 @@ void apus_vhost_look_ahead(struct apus_vhost_port *p, uint16_t queue, uint16_t c
         && rte_vhost_get_vring_base(guest, (uint16_t)(2 * queue + 1), &next, &unused) == 0)
         fetch(p, offers, next, count);
     end_turn(&p->receiving[queue]);
+}
+
+const char *apus_vhost_library(void) {
+    Dl_info found;
+    return dladdr((const void *)rte_vhost_driver_register, &found) ? found.dli_fname : "";
 }

@@ -54,6 +54,7 @@ final class Forwarder {
         opener = PortOpener(plan: plan, pools: pools, lcores: polling, logger: logger)
         controls = PortControls(configuration.ports.map { $0.deliver == .full })
         for section in configuration.ports { ports.append(try opener.open(section)) }
+        if ports.contains(where: { $0 is OpenVhost }) { logger.info("vhost-user: packets are copied by \(VhostLibrary.summary)") }
         // Ports have their numbers now, which maps may name.
         let indices = Dictionary(uniqueKeysWithValues: zip(configuration.ports.map(\.name), ports.map { $0.index }))
         maps = MapCommands(programs: zip(configuration.programs, programs).map { .init(section: $0.name, program: $1) }, ports: indices)

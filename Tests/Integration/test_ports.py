@@ -1,7 +1,9 @@
 """Every kind of port carries what it should, and says what it cannot."""
 
 import itertools
+import pathlib
 import random
+import re
 import socket
 import time
 
@@ -9,7 +11,7 @@ import pytest
 
 from lab import oracle, owner, packets, pcap, process, traffic
 from lab.chain import Chain
-from lab.daemon import Daemon, DaemonFailed, binary
+from lab.daemon import Daemon, DaemonFailed, binary, installed_libraries, quicker_library
 from lab.netns import Namespace
 
 
@@ -35,6 +37,28 @@ def test_vhost_meets_virtio_user(role, ring, mergeable):
     assert oracle.full_checksums(stats) == 0
     for way in ("rx", "tx"):
         assert all(stats["ports"][port][f"{way}_superframes"] > 5 for port in "xy"), stats["ports"]
+
+
+@pytest.mark.parametrize("which", ["beside the executable", "installed"])
+def test_either_vhost_library_carries(which):
+    """The loader takes the one for this processor where `make build` could make it, and start-up says which it took."""
+    quicker = quicker_library()
+    if which == "installed":
+        environment, words = installed_libraries(), f"copied by {installed_libraries()['LD_LIBRARY_PATH']}/librte_vhost.so"
+    else:
+        if not quicker or not re.search(r"^flags\s*:.*\bavx2\b", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            pytest.skip("no vhost library was made from source, or this processor has no AVX2")
+        environment, words = {}, f"copied by {quicker}\n"
+    with Chain(virtio("server", "split", "on"), environment=environment) as chain:
+        wait_for_peer(chain.daemon)
+        chain.exercise()
+        stats, log = chain.daemon.settled_stats(), chain.daemon.log()
+        mapped = pathlib.Path(f"/proc/{chain.daemon.pid}/maps").read_text()
+    assert oracle.check_conservation(stats) == [] and oracle.full_checksums(stats) == 0
+    assert words in log, log
+    assert ("'tools/vhost-library' makes a quicker one" in log) == (which == "installed")
+    # One, and no other besides.
+    assert set(re.findall(r"\S*librte_vhost\.so\S*", mapped)) == {str(pathlib.Path(re.search(r"copied by ([^\s,]*)", log)[1]).resolve())}
 
 
 def wait_for_peer(daemon, seconds=8):

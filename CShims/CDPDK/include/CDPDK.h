@@ -271,6 +271,9 @@ uint16_t apus_vhost_transmit(struct apus_vhost_port *p, uint16_t queue, struct r
 __attribute__((swift_attr("@_noLocks")))
 void apus_vhost_look_ahead(struct apus_vhost_port *p, uint16_t queue, uint16_t count);
 
+// The file of the library that copies packets from and to guests; "" where nobody knows.
+const char *apus_vhost_library(void);
+
 // What vhost's enqueue does to the bytes of a packet with checksum flags (lib/vhost/virtio_net.c, 22.11; the status
 // is ignored there, too): for tests that show what is kept from it.
 static inline int apus_vhost_enqueue_seeds(struct rte_mbuf *m) { return rte_net_intel_cksum_prepare(m); }

@@ -28,6 +28,17 @@ def present(path, variable: str) -> pathlib.Path:
     return pathlib.Path(path)
 
 
+def installed_libraries() -> dict[str, str]:
+    """An environment in which the loader prefers the system's libraries to those beside an executable."""
+    [folder] = {library.parent for library in pathlib.Path("/usr/lib").glob("*/librte_vhost.so")}
+    return {"LD_LIBRARY_PATH": str(folder)}
+
+
+def quicker_library() -> pathlib.Path | None:
+    """The vhost library that `make build` has put beside the executable, where it could."""
+    return next(binary().resolve().parent.glob("glibc-hwcaps/x86-64-v3/librte_vhost.so.*"), None)
+
+
 def polling_core() -> int:
     """The last core this process may use; the kernel's own work and the tests prefer the first."""
     return max(os.sched_getaffinity(0))

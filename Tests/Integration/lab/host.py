@@ -6,13 +6,14 @@ The forwarder with all it links is on a disk; DPDK drives the cards through VFIO
 """
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import time
 
-from lab.daemon import ini
+from lab.daemon import ini, installed_libraries
 from lab.guest import Guest, GuestError
 
 # The property that puts a card into a node's slot.
@@ -156,6 +157,6 @@ def _copy(path: pathlib.Path, root: pathlib.Path):
 
 
 def _needed(path: pathlib.Path) -> list[pathlib.Path]:
-    """Libraries, the loader among them, by the paths they are looked for at."""
-    said = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+    """Libraries, the loader among them, by the paths they are looked for at: the system's, for an emulated processor."""
+    said = subprocess.run(["ldd", path], check=True, capture_output=True, text=True, env=os.environ | installed_libraries()).stdout
     return [pathlib.Path(found) for found in re.findall(r"(/\S+) \(0x", said)]
