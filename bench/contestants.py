@@ -122,16 +122,9 @@ class Peer(Testpmd):
             total += json.loads(self._telemetry.recv(16384))["/ethdev/stats"]["ipackets"]
         return total
 
-    def busy(self, seconds: float) -> float:
-        """The share of its core's time, from now on, in which it carries packets instead of looking for some. It was
-        resumed some time ago: a pause in the middle of a burst counts as that burst's."""
-        first, began = self._cycles()
-        time.sleep(seconds)
-        last, ended = self._cycles()
-        return (last - first) / (ended - began)
-
-    def _cycles(self) -> tuple[int, float]:
-        """Of its core with packets, so far, as seconds; and when that was."""
+    def busy(self) -> tuple[float, float]:
+        """Seconds, so far, in which its core carried packets instead of looking for some; and when that was. A pause in the
+        middle of a burst counts as that burst's."""
         before, asked = len(self.output()), time.monotonic()
         self.say("show fwd stats all")
         while not (found := re.search(r"total cycles=(\d+).* at (\d+) MHz", self.output()[before:])):
@@ -184,8 +177,10 @@ class Pair:
     def __init__(self, name: str, forwarder, bytes: int, cores: tuple[int, int], is_realtime: bool = False):
         self.name, self.forwarder, self._bytes, self._cores, self._is_realtime = name, forwarder, bytes, cores, is_realtime
         self._scope = Scope()
-        # Cycles with packets, and all, of each measurement, where the forwarder says so.
+        # Of each measurement: cycles with packets, and all, where the forwarder says so; the share of its time in which the
+        # peer had some.
         self.busy: list[list[int]] = []
+        self.busy_of_peer: list[float] = []
 
     def __enter__(self):
         with self._scope.building():
@@ -240,6 +235,7 @@ class Pair:
         self.resume()
         try:
             time.sleep(settle)
+            busy, since = self.peer.busy()
             before = self.forwarder.cycles()
             waits = [core.Waiting(one.pid) for one in (self.forwarder, self.peer)]
             first, began = self._count()
@@ -247,6 +243,8 @@ class Pair:
             last, ended = self._count()
             waited = max(wait.share() for wait in waits)
             self.busy.append([now - then for now, then in zip(self.forwarder.cycles(), before)])
+            busy_at_end, end = self.peer.busy()
+            self.busy_of_peer.append((busy_at_end - busy) / (end - since))
         finally:
             self.pause()
         return (last - first) / (ended - began), waited

@@ -78,11 +78,8 @@ def measured(bytes: int, chosen):
                 rates[pair.name].append(undisturbed(pair, chosen.seconds))
         evidence = {}
         for pair in pairs:
-            pair.resume()
-            time.sleep(chosen.seconds / 4)
             busy = [sum(cycles) for cycles in zip(*pair.busy)]
-            evidence[pair.name] = pair.peer.busy(chosen.seconds), busy[0] / busy[1] if busy else None
-            pair.pause()
+            evidence[pair.name] = estimate(pair.busy_of_peer).median, busy[0] / busy[1] if busy else None
     return rates, evidence
 
 

@@ -143,3 +143,17 @@ def test_the_name_of_a_running_daemon(directory):
     with Daemon(NULL | {"apus": {"hugepages": "off"}}, binary()) as daemon:
         sentence = start(directory, NULL, {"name": daemon.name})
     assert daemon.name in sentence and "no second daemon of the name" in sentence
+
+
+@pytest.mark.parametrize("tool,words", [("apt-get", "no archive answers"), ("meson", "no such build")])
+def test_no_vhost_library_from_source(directory, tool, words):
+    """Without the distribution's source, or what compiles it, a build goes on with the installed library and says so."""
+    tools, beside = directory / "tools", directory / "release"
+    tools.mkdir()
+    (tools / tool).write_text(f"#!/bin/sh\necho 'E: {words}' >&2\nexit 100\n")
+    (tools / tool).chmod(0o755)
+    done = subprocess.run([REPOSITORY / "tools/vhost-library", beside], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    assert words in done.stderr and "none made" in done.stderr and "the installed one does" in done.stderr, done.stderr
+    assert list(beside.iterdir()) == []
