@@ -26,8 +26,6 @@ from lab.daemon import Daemon
 from lab.scope import Scope
 
 MEGABYTES = 128
-# Its pool takes most of what there is; of less, its vhost library now and then has too little for a ring.
-MEGABYTES_OF_OPEN_VSWITCH = 192
 # On their way at once, from each port, in bursts: the peer's ring has room for all of them, so that nothing is ever lost.
 BURSTS = 6
 RING = 256

@@ -65,7 +65,8 @@ class OpenVSwitch:
         _wait_for(self._directory / "db.sock")
         polling, other = self._cores
         options = {"dpdk-init": "true", "pmd-cpu-mask": hex(1 << polling), "dpdk-lcore-mask": hex(1 << other),
-                   "dpdk-socket-mem": str(self._megabytes),
+                   # Without a limit its pool takes all hugepages that are free, and leaves none for a guest's rings.
+                   "dpdk-socket-mem": str(self._megabytes), "dpdk-socket-limit": str(self._megabytes),
                    # It forgets no flow while it is not its turn.
                    "max-idle": "600000",
                    "dpdk-extra": f"--file-prefix={self._directory.name} --in-memory --no-pci --no-telemetry"}
