@@ -26,6 +26,8 @@ from lab.daemon import Daemon
 from lab.scope import Scope
 
 MEGABYTES = 128
+# Two pools of 60.
+MEGABYTES_OF_OPEN_VSWITCH = 192
 # On their way at once, from each port, in bursts: the peer's ring has room for all of them, so that nothing is ever lost.
 BURSTS = 6
 RING = 256

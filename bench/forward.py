@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY / "Tests/Integration"))
 import core  # noqa: E402
 from lab import hugepages, owner, scope  # noqa: E402
 from lab.daemon import DaemonFailed, binary, installed_libraries, polling_core  # noqa: E402
-from contestants import MEGABYTES, Apus, Pair, TestpmdForwarder  # noqa: E402
+from contestants import MEGABYTES, MEGABYTES_OF_OPEN_VSWITCH, Apus, Pair, TestpmdForwarder  # noqa: E402
 from estimate import estimate  # noqa: E402
 from openvswitch import OpenVSwitch, unpacked  # noqa: E402
 
@@ -62,7 +62,8 @@ def measured(bytes: int, chosen):
     with scope.Scope() as things:
         # Two processes each; what EAL itself wants is small.
         makers = contestants(chosen, polling, other, things)
-        things.enter_context(hugepages.Reserved(len(makers) * (2 * MEGABYTES // 2 + 16)))
+        pages = len(makers) * (2 * MEGABYTES // 2 + 16) + (MEGABYTES_OF_OPEN_VSWITCH - MEGABYTES) // 2
+        things.enter_context(hugepages.Reserved(pages))
         pairs = [things.enter_context(Pair(name, make(), bytes, (polling, other), chosen.realtime)) for name, make in makers.items()]
         rates = {pair.name: [] for pair in pairs}
         if chosen.realtime:
@@ -105,7 +106,7 @@ def contestants(chosen, polling: int, other: int, things: scope.Scope) -> dict:
                 makers[name + f"-{number}" * (number > 0)] = functools.partial(Apus, executable, polling, joint, environment)
         elif name == "ovs":
             root = unpacked(REPOSITORY / ".build/openvswitch")
-            makers[name] = lambda: OpenVSwitch(root, directory(things), polling, other, MEGABYTES)
+            makers[name] = lambda: OpenVSwitch(root, directory(things), polling, other, MEGABYTES_OF_OPEN_VSWITCH)
         else:
             makers[name] = lambda name=name: TestpmdForwarder(name, polling, other)
     return makers
