@@ -26,8 +26,6 @@ from lab.daemon import Daemon
 from lab.scope import Scope
 
 MEGABYTES = 128
-# Two pools of 60.
-MEGABYTES_OF_OPEN_VSWITCH = 192
 # On their way at once, from each port, in bursts: the peer's ring has room for all of them, so that nothing is ever lost.
 BURSTS = 6
 RING = 256
@@ -204,7 +202,7 @@ class Pair:
             self.pause()
         return self
 
-    def _wait_until_it_circles(self, seconds: float = 60):
+    def _wait_until_it_circles(self, seconds: float = 20):
         """Before both ports are ready a forwarder may lose all there is: then the peer begins again."""
         deadline, before = time.monotonic() + seconds, 0
         while (now := self.peer.received()) < 50_000:

@@ -65,9 +65,7 @@ class OpenVSwitch:
         _wait_for(self._directory / "db.sock")
         polling, other = self._cores
         options = {"dpdk-init": "true", "pmd-cpu-mask": hex(1 << polling), "dpdk-lcore-mask": hex(1 << other),
-                   # A pool for each port: one for all is first tried too large, when the first guest comes, and meanwhile
-                   # its vhost library has nothing left for the second guest's rings.
-                   "dpdk-socket-mem": str(self._megabytes), "dpdk-socket-limit": str(self._megabytes), "per-port-memory": "true",
+                   "dpdk-socket-mem": str(self._megabytes),
                    # It forgets no flow while it is not its turn.
                    "max-idle": "600000",
                    "dpdk-extra": f"--file-prefix={self._directory.name} --in-memory --no-pci --no-telemetry"}
